@@ -24,6 +24,7 @@ class GRUCell(Cell):
     name: ClassVar[str] = "gru"
     gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")
     keeping_gate: ClassVar[str | None] = "update"  # z_t ⊙ h_{t-1}
+    rest_matrices: ClassVar[tuple[str, str] | None] = ("½ I + ¼ φ′(0) W", "σ(b_z) I + σ(−b_z) σ(b_r) φ′(0) W")
 
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
         h_prev = state["hidden"]

@@ -25,6 +25,7 @@ class GRUResetBeforeCell(Cell):
     name: ClassVar[str] = "gru_reset_before"
     gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")
     keeping_gate: ClassVar[str | None] = "update"  # z_t ⊙ h_{t-1}
+    rest_matrices: ClassVar[tuple[str, str] | None] = ("½ I + ¼ φ′(0) W", "σ(b_z) I + σ(−b_z) φ′(0) W σ(b_r)")
 
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
         h_prev = state["hidden"]

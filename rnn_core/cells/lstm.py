@@ -25,6 +25,7 @@ class LSTMCell(Cell):
     state_names: ClassVar[tuple[str, ...]] = ("hidden", "cell")
     keeping_gate: ClassVar[str | None] = "forget"  # f_t ⊙ c_{t-1}
     writing_gate: ClassVar[str | None] = "input"  # i_t ⊙ g_t
+    rest_matrices: ClassVar[tuple[str, str] | None] = ("½ I + ¼ φ′(0)² W", "σ(b_f) I + σ(b_i) σ(b_o) φ′(0)² W")
 
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
         h_prev, c_prev = state["hidden"], state["cell"]

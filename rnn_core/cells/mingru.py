@@ -29,6 +29,7 @@ class MinGRUCell(Cell):
     writing_gate: ClassVar[str | None] = "update"  # z_t ⊙ n_t; what keeps the state is 1 - z_t
     has_matrix: ClassVar[bool] = False
     outer_products: ClassVar[bool] = False
+    rest_matrices: ClassVar[tuple[str, str] | None] = ("½ I", "σ(−b_z) I")
 
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
         h_prev = state["hidden"]

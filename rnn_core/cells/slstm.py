@@ -28,6 +28,7 @@ class SLSTMCell(Cell):
     name: ClassVar[str] = "slstm"
     gates: ClassVar[tuple[str, ...]] = ("candidate", "input", "forget", "output")
     state_names: ClassVar[tuple[str, ...]] = ("hidden", "cell", "normaliser")
+    rest_matrices: ClassVar[tuple[str, str] | None] = ("½ I + ¼ φ′(0) W", "σ(b_f) I + σ(−b_f) σ(b_o) φ′(0) W")
 
     def forward(self, params: Params, u: Array, state: State) -> tuple[State, Any]:
         h_prev, c_prev, l_prev = state["hidden"], state["cell"], state["normaliser"]

@@ -29,7 +29,7 @@ from torch import Tensor
 from rnn_core import Tape
 from rnn_core.arrays import Array, to_numpy
 from rnn_core.experiment import Evaluation, Problem
-from rnn_core.oracles import directions, rounding, steps, tensors, unrolled
+from rnn_core.oracles import directions, places, rounding, steps, tensors, unrolled
 from rnn_core.oracles.compare import Abstains, Error, relative_error, worst
 from rnn_core.oracles.problems import named_in, options_of, params_of, recurrences
 from rnn_core.oracles.rounding import Precision, Source
@@ -38,7 +38,6 @@ from rnn_core.oracles.tensors import as_tensor, as_tensors
 from rnn_core.scaling import Scaled, log_norm, plain
 
 READOUT = ("weight_ho", "bias_ho")
-WAYS = (", forward", ", reverse in its own time")
 
 
 def check(problem: Problem, params: dict[str, Array], x: Array, target: Array, evaluation: Evaluation) -> Error:
@@ -92,7 +91,8 @@ def _readout_errors(
     """Of the outputs, the loss, dL/dy, the readout's gradients, and what is sent to h_t: ``direct`` is the engine's own."""
     main, precision = next(iter(states[-1])), Precision.of(p["weight_ho"])
     hidden = _read(problem, [each[main] for each in states]).double()
-    names = [f"direct part of {main}{way}" for way in (WAYS if len(direct) > 1 else [""])]
+    of_main = f"direct part of {main}"
+    names = [of_main + places.in_way(direction) for direction in (0, 1)] if len(direct) > 1 else [of_main]
     weights = {name: p[name].double() for name in READOUT}
     loss, dy = loss_gradient(problem, as_tensor(plain(evaluation.output)).double(), goal)
     ours = {name: whole(evaluation.param_grads[name]) for name in READOUT} | {
@@ -118,7 +118,7 @@ def _readout_errors(
     size = max(log_norm(_readout(problem, weights, hidden)), log_norm(_numbers_of(goal)))
     errors = rounding.judged(compute, ours.__getitem__, precision.eps, floors, {"output": size})
     return [
-        Error(float(each.max()), f"{name}, t = {int(each.argmax()) + 1}" if name in names else name)
+        Error(float(each.max()), places.at_step(name, int(each.argmax()) + 1) if name in names else name)
         for name, each in errors.items()
     ]
 
@@ -172,8 +172,8 @@ def _errors_of_layers(
 
 def place_of(problem: Problem, layer: int, direction: int) -> str:
     """Where an error is, behind the step or parameter; nothing in a network of one layer and direction."""
-    way = WAYS[direction] if problem.experiment.bidirectional else ""
-    return (f", layer {layer + 1}" if problem.layers > 1 else "") + way
+    way = places.in_way(direction) if problem.experiment.bidirectional else ""
+    return (places.in_layer(layer + 1) if problem.layers > 1 else "") + way
 
 
 def _recurrent_errors(

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rnn_core.arrays import Array, to_numpy
+from rnn_core.oracles import places
 from rnn_core.scaling import LN2, Scaled, exponent_of, mantissa_and_exponents, times_power_of_two
 
 
@@ -52,7 +53,7 @@ def worst_step(name: str, ours: Array | Scaled, reference: Array | Scaled) -> Er
         raise ValueError(f"{name}: shapes {tuple(ours.shape)} and {tuple(reference.shape)} cannot be compared")
     errors = step_errors(ours, reference)
     t = int(np.argmax(errors))
-    return Error(float(errors[t]), f"{name}, t = {t + 1}")
+    return Error(float(errors[t]), places.at_step(name, t + 1))
 
 
 def step_errors(ours: Array | Scaled, reference: Array | Scaled) -> np.ndarray:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rnn_core.arrays import Array
-from rnn_core.oracles import rounding, tensors
+from rnn_core.oracles import places, rounding, tensors
 from rnn_core.oracles.compare import Error
 from rnn_core.oracles.rounding import Precision, Source
 from rnn_core.oracles.scaled import at_exponents, between, by_step, flat, joined, total_of, whole
@@ -86,7 +86,9 @@ def recurrent_errors(ours: Array, states: dict[str, Tensor], step: Step) -> list
     worst_errors = []
     for name, errors in by_name.items():
         t = int(np.argmax(errors))
-        worst_errors.append(Error(float(errors[t]), name if name.startswith("initial") else f"{name}, t = {t + 1}"))
+        worst_errors.append(
+            Error(float(errors[t]), name if name.startswith("initial") else places.at_step(name, t + 1))
+        )
     return worst_errors + _parameter_errors(ours.params, chunks)
 
 

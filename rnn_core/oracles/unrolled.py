@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rnn_core.arrays import Array, dtype_name
+from rnn_core.oracles import places
 from rnn_core.oracles.compare import Error, worst
 from rnn_core.oracles.rounding import SUSPECT, beyond_rounding, errors_beyond_rounding, moved, noise
 from rnn_core.scaling import Scaled, add, exponent_of, mantissa_and_exponents, times_power_of_two
@@ -130,7 +131,7 @@ def _worst_step(name: str, ours: Array | Scaled, references: list[Array | Scaled
     """The largest error of a step beyond rounding; ``references`` are the reference and what it is from changed numbers."""
     errors = errors_beyond_rounding(ours, references[0], references[1:])
     t = int(np.argmax(errors))
-    return Error(float(errors[t]), f"{name}, t = {first + t + 1}")
+    return Error(float(errors[t]), places.at_step(name, first + t + 1))
 
 
 class _Stretch:

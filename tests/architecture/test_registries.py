@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -74,6 +75,16 @@ def test_captions_say_of_what_matrix_the_linear_law_is(cell: str) -> None:
     W = kind.recurrent_matrix(weight_hh)
     jacobian = kind.jacobian(W)
     assert bool(kind.linear_matrix) == (jacobian is not None and not np.allclose(jacobian, W))
+
+
+@pytest.mark.parametrize("cell", rc.CELLS)
+def test_captions_say_of_what_matrix_the_law_at_rest_is(cell: str) -> None:
+    """A cell has a law at rest and no linear law, and it has no ``rest_matrices``: captions name a law without its formula."""
+    kind = rc.CELLS[cell]()
+    params = kind.init_params(np.random.default_rng(0), 2, 3)
+    alone = kind.jacobian(kind.recurrent_matrix(params["weight_hh"])) is None if kind.has_matrix else True
+    rests = not kind.leaves_rest and rc.theory.rest_rate(kind, params) < math.inf
+    assert bool(kind.rest_matrices) == (alone and rests)
 
 
 @pytest.mark.parametrize("cell", rc.CELLS)

@@ -362,7 +362,71 @@ def test_the_law_at_rest_of_a_users_cell_is_not_that_of_a_gated_one(make_study: 
         )
     named = data.assign(cell=data["cell"].map({"gru": "slstm", "lstm": "slstm"}))
     html = render("gradient_norm_by_step", facts=gradient_norm_by_step.facts(named, study) | {"claims": []})
-    assert "For a gated cell the dashed line" in html and "½ I" not in html  # an sLSTM's step is another
+    assert "For a gated cell the dashed line" in html and "For slstm, this matrix is ½ I + ¼ φ′(0) W." in html
+    assert "gru" not in html and "For lstm" not in html
+
+
+def test_an_axis_ends_where_every_gradient_is_zero(make_study: Any) -> None:
+    """All that was drawn lay within 15 of 400 steps."""
+    runs = grid(**PROPAGATION, activation=["relu", "tanh"], spectral_radius=0.001, sequence_length=400, seed=[0, 1, 2])
+    for rate, dead in (((-math.inf, -math.inf), True), ((-math.inf, -0.1), False), ((-math.inf, math.nan), False)):
+        tables = make_study([run | {"rate": rate[run["activation"] == "tanh"]} for run in runs])
+        _, facts, (ax, *_) = show(gradient_norm_by_step, tables)
+        words = [text.get_text() for text in ax.texts if text.get_gid() == "under title"]
+        assert words == ["all exactly zero from lag 1 on"] * dead
+        assert (ax.get_xlim()[1] < 40) == dead == ("dead" in facts["shown"])
+        html = render("gradient_norm_by_step", facts=facts | {"claims": []})
+        assert ("The axis ends soon after" in html) == dead
+    as_law = [run | {"rate": -math.inf, "spectral_radius": 1.0} for run in runs]  # the law of ρ = 1 is flat
+    assert show(gradient_norm_by_step, make_study(as_law))[2][0].get_xlim()[1] > 390
+
+
+def test_marks_that_are_not_drawn_are_not_explained(make_study: Any) -> None:
+    """Of networks that are all dead, the caption described large marks, bars and pale dots; the legend, a mean and its interval."""
+    runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.5], sequence_length=10, seed=[0, 1])
+    for rates, mean in (((-math.inf, -math.inf), False), ((-math.inf, -0.5), False), ((-0.4, -0.5), True)):
+        _, facts, axes = show(growth_rate, make_study([run | {"rate": rates[run["seed"]]} for run in runs]))
+        html = render("growth_rate", facts=facts | {"claims": []})
+        assert (
+            ("A large mark is the mean" in html)
+            == mean
+            == bool([c for c in axes[0].collections if c.get_gid() == "networks"])
+        )
+        assert ("A mark is one network" in html) == (rates[0] != rates[1] and not mean)
+        assert ("A triangle at the bottom" in html) == (rates[0] == -math.inf)
+        texts = [text.get_text() for legend in axes[0].figure.legends for text in legend.get_texts()]
+        assert ("measured: mean, 95 % interval" in texts) == mean and ("measured: one network" in texts) == (
+            rates[1] == -0.5 and not mean
+        )
+
+
+@pytest.mark.parametrize("figure", [gradient_norm_by_step, growth_rate])
+def test_the_law_at_rest_is_that_of_the_cells_and_biases_of_the_study(figure: Any, make_study: Any) -> None:
+    """The caption gave ½ I + ¼ φ′(0) W, "an LSTM: φ′(0)²", beside gates with biases, GRUs alone, and a cell without W."""
+    runs = grid(**PROPAGATION, cell=["gru"], forget_bias=[None, 0.0, 2.0], sequence_length=10, seed=[0, 1, 2])
+    for biases, said in (
+        ((None, 0.0), "½ I + ¼ φ′(0) W. W belongs to the candidate."),
+        (
+            (0.0, 2.0),
+            "σ(b_z) I + σ(−b_z) σ(b_r) φ′(0) W. W belongs to the candidate. b is the sum of a gate's two biases",
+        ),
+    ):
+        _, facts, _ = show(figure, make_study([run for run in runs if run["forget_bias"] in biases]))
+        html = " ".join(render(figure.__name__.rpartition(".")[2], facts=facts | {"claims": []}).split())
+        assert f"For gru, this {'matrix' if figure is gradient_norm_by_step else 'derivative'} is {said}" in html
+        assert "lstm" not in html and ("½ I" in html) == (2.0 not in biases)
+    gates = grid(
+        **PROPAGATION,
+        cell=["mingru"],
+        initializer=None,
+        spectral_radius=None,
+        chrono=[10, 100],
+        sequence_length=10,
+        seed=[0, 1, 2],
+    )
+    _, facts, _ = show(figure, make_study(gates))
+    html = render(figure.__name__.rpartition(".")[2], facts=facts | {"claims": []})
+    assert "is σ(−b_z) I." in html and "W belongs" not in html
 
 
 def test_dynamic_mean_field_is_drawn_and_turns(make_study: Any) -> None:
@@ -1033,9 +1097,43 @@ def test_types_have_panels_of_their_own(make_study: Any) -> None:
         ),
         ("initial state, hidden", "the gradient with respect to the initial hidden state"),
         ("weight_hh", "the gradient with respect to weight_hh"),
+        ("weight_hh, layer 2", "the gradient with respect to weight_hh of layer 2"),
+        ("weight_hh_l1_reverse", "the gradient with respect to weight_hh_l1_reverse"),
+        ("w_rec.weight", "the gradient with respect to w_rec.weight"),
+        ("x, t = 27, layer 2", "the gradient with respect to the input x of layer 2, at t = 27"),
+        (
+            "x, t = 2, layer 2, forward",
+            "the gradient with respect to the input x of layer 2 in its forward direction, at t = 2",
+        ),
+        (
+            "hidden, t = 12, layer 1, reverse in its own time",
+            "the gradient with respect to the hidden state of layer 1 in its reverse direction, at t = 12, in that direction's own time",
+        ),
+        (
+            "bias_ih, reverse in its own time",
+            "the gradient with respect to bias_ih in its reverse direction",
+        ),
+        (
+            "initial state, cell, layer 3, forward",
+            "the gradient with respect to the initial cell state of layer 3 in its forward direction",
+        ),
+        (
+            "direct part of hidden, reverse in its own time, t = 4",
+            "the direct part of the gradient with respect to the hidden state in its reverse direction, at t = 4, in that direction's own time",
+        ),
+        ("state cell, t = 5", "the cell state, at t = 5"),
+        ("state hidden, t = 5, layer 2", "the hidden state of layer 2, at t = 5"),
+        ("m of the state, t = 6", "the state m, at t = 6"),
+        ("dL/d(m before the first step)", "the gradient with respect to the initial state m"),
+        ("output", "the network's output"),
+        ("loss", "the loss"),
+        ("dL/dy", "the gradient with respect to the output"),
+        ("Ω", "the penalty Ω"),
+        ("∂Ω/∂W_hh", "the gradient of the penalty Ω with respect to weight_hh"),
     ],
 )
 def test_the_nearest_check_is_named_in_words(where: str, words: str, make_study: Any) -> None:
+    """A form that the oracles write ended the page ("2, layer 2, forward" is no step), or a state was called a gradient."""
     tables = make_study([], [{"where": where, "relative_error": 4e-12}])
     _, facts, _ = show(engine_checks, tables)
     assert (

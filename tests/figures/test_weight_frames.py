@@ -153,6 +153,29 @@ def test_entries_are_the_median_networks_in_decades(tables: reader.Tables) -> No
     assert "rounded to zero" in render("entry_sizes", facts=facts | {"claims": [], "shown": ["limits"]})
 
 
+def test_entries_are_drawn_as_far_as_there_are_any(make_study: Any) -> None:
+    """Two panels of 400 steps were empty, as all was exactly zero after the first; a legend named bands of a single entry."""
+    dead = [run | {"rate": -math.inf, "sequence_length": 400} for run in RUNS[:3]]
+    _, facts, axes = show(entry_sizes, make_study(dead))
+    for ax in axes:
+        [median] = lines(ax, "median")
+        assert list(median.get_xdata()) == [0] and median.get_marker() == "o" and ax.get_xlim() == (0, 1)
+        assert [text.get_text() for text in ax.texts if text.get_gid() == "under title"] == [
+            "all exactly zero from lag 1 on"
+        ]
+    html = render("entry_sizes", facts=facts | {"claims": []})
+    assert "A panel ends where the entries of all its networks are." in html and "The bands hold" in html
+    data = entry_sizes.frame(make_study(RUNS[:1]))
+    alike = data.assign(
+        **dict.fromkeys((name for band in entry_sizes.BANDS for name in band[:2]), data["log2_entry_median"])
+    )
+    assert not entry_sizes._bands(alike) and len(entry_sizes._bands(data)) == 3
+    assert [handle.get_label() for handle in entry_sizes._legend(alike)] == ["median entry"]
+    shown = entry_sizes.facts(alike, make_study(RUNS[:1]).study)
+    assert "band" not in render("entry_sizes", facts=shown | {"claims": []}).partition("refute")[0]
+    assert "bands" not in shown["alt"]
+
+
 def test_the_ends_of_formats_are_theirs(make_study: Any) -> None:
     """2^-24 and 2^-149 are the smallest numbers of float16 and float32."""
     (run,) = grid(**PROPAGATION, activation="tanh", spectral_radius=1.0, sequence_length=60, seed=0)

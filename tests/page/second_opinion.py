@@ -821,9 +821,10 @@ KINDS: dict[str, Kind] = {
     "starts_of_one_step": lambda t, w: float(
         one_each(t)[lambda r: r["sequence_length"] == 1][[n for n in columns_of_settings(t) if n not in HOW_TRAINED]].drop_duplicates().shape[0]
     ),
-    "distinct_starts": lambda t, w: float(len(distinct(t))),
-    "format_lost": lambda t, w: float(distinct(t)[f"{w['format']}_flushed_at"].notna().sum()),
-    "format_overflowed": lambda t, w: float(distinct(t)[f"{w['format']}_overflowed_at"].notna().sum()),
+    "starts_with_gradient": lambda t, w: float(len(going_back(t))),
+    "starts_without_gradient": lambda t, w: float(len(distinct(t)) - len(going_back(t))),
+    "format_lost": lambda t, w: float(going_back(t)[f"{w['format']}_flushed_at"].notna().sum()),
+    "format_overflowed": lambda t, w: float(going_back(t)[f"{w['format']}_overflowed_at"].notna().sum()),
     "truncation_bias": lambda t, w: bias_at(t, w, lambda own: own["update"] == 0),
     "truncation_bias_last": lambda t, w: bias_at(t, w, lambda own: own["update"] == own["updates"] - 1),
     **_three("outcome", result),
@@ -854,6 +855,11 @@ KINDS: dict[str, Kind] = {
     "worst_check": lambda t, w: float(np.nanmax(pick(t["checks"], w)["relative_error"].astype(float))),
     "setting": _setting,
 }  # fmt: skip
+
+
+def going_back(tables: Tables) -> pd.DataFrame:
+    """Distinct starts of which the gradient is known to vanish, stay or explode: those of all others are no numbers."""
+    return distinct(tables).dropna(subset=["regime"])
 
 
 def distinct(tables: Tables) -> pd.DataFrame:

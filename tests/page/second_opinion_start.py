@@ -165,11 +165,38 @@ def settings(tables: Tables, where: Where) -> list[pd.DataFrame]:
     return [rows for _, rows in own.groupby(START, dropna=False)]
 
 
-def with_both(tables: Tables, where: Where, length: int) -> list[pd.DataFrame]:
-    """The networks at one length of settings whose shortest and longest sequence are the two given."""
-    own, kind = starts(tables["runs"]), [name for name in START if name != "sequence_length"]
+def maps(tables: Tables) -> list[tuple[str, pd.DataFrame]]:
+    """Of every number that sweeps are set out along beside T: the networks of which two values and two lengths stand in one map."""
+    by_number: dict[str, list[pd.DataFrame]] = {}
+    for own in by_sweep(tables["runs"]):
+        numbers = [n for n in NUMBERS if n != "sequence_length" and own[n].notna().all() and own[n].nunique() > 1]
+        scales = [name for name in SCALES if name in numbers]
+        if numbers:
+            axis = scales[0] if scales else max(numbers, key=lambda n: own[n].nunique())
+            by_number.setdefault(axis, []).append(own)
     found = []
-    for _, rows in own.groupby(kind, dropna=False):
+    for axis, every in by_number.items():
+        rows = starts(pd.concat(every).drop_duplicates("run_key"))
+        others = [name for name in START if name not in (axis, "sequence_length")]
+        panels = [
+            own
+            for _, own in rows.groupby(others, dropna=False)
+            if own[axis].nunique() > 1 and own["sequence_length"].nunique() > 1
+        ]
+        if panels and pd.concat(panels)["log10_gradient_ratio"].notna().any():
+            found.append((axis, pd.concat(panels)))
+    return found
+
+
+def map_settings(tables: Tables) -> list[pd.DataFrame]:
+    return [rows for _, own in maps(tables) for _, rows in own.groupby(START, dropna=False)]
+
+
+def with_both(tables: Tables, where: Where, length: int) -> list[pd.DataFrame]:
+    """The networks of the maps at one length of settings whose shortest and longest sequence are the two given."""
+    kind = [name for name in START if name != "sequence_length"]
+    found = []
+    for rows in (rows for _, own in maps(tables) for _, rows in own.groupby(kind, dropna=False)):
         T = rows["sequence_length"]
         if (T.min(), T.max()) == (where["first"], where["last"]):
             found.append(rows[length == T])
@@ -181,9 +208,9 @@ def regimes(rows: pd.DataFrame) -> set[str]:
 
 
 def foretold(tables: Tables) -> list[bool]:
-    """Of every setting that theory speaks of, whether the median network does what it says."""
+    """Of every setting of the maps that theory speaks of, whether the median network does what it says."""
     found = []
-    for rows in settings(tables, {}):
+    for rows in map_settings(tables):
         decades = rows["predicted_rate"].astype(float) * (rows["sequence_length"] - 1) * math.log10(math.e)
         measured = rows["log10_gradient_ratio"].dropna()
         if decades.notna().all() and len(measured):
@@ -228,11 +255,29 @@ def kinds_halving(tables: Tables, where: Where) -> float:
     return float(sum(kind[last] < kind[first] / 2 for kind in found.values()))
 
 
+def with_entries(tables: Tables) -> pd.DataFrame:
+    """Networks at the longest sequence of their kind of which the sizes of entries are recorded."""
+    traces = tables["traces"]
+    recorded = traces[(traces["update"] == 0) & (traces["lag"] == 0) & traces["log2_entry_max"].notna()]
+    own = starts(tables["runs"])
+    return longest(own[own["run_key"].isin(set(recorded["run_key"]))])
+
+
 # ---- checks
 
 
 def nearest_step(tables: Tables, where: Where) -> float:
-    return float(str(tables["checks"].loc[shares(tables).idxmax(), "where"]).split("t = ")[1])
+    return _nearest_place(tables, "t = ")
+
+
+def nearest_layer(tables: Tables, where: Where) -> float:
+    return _nearest_place(tables, "layer ")
+
+
+def _nearest_place(tables: Tables, before: str) -> float:
+    """The number that is written after these words."""
+    written = str(tables["checks"].loc[shares(tables).idxmax(), "where"]).split(", ")
+    return float(next(part.removeprefix(before) for part in written[1:] if part.startswith(before)))
 
 
 def shares(tables: Tables) -> pd.Series:
@@ -260,7 +305,6 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "exactly_zero_from_last_step": lambda t, w: count(drawn_ratios(t) == -math.inf),
     "without_ratio_from_last_step": lambda t, w: count(drawn_ratios(t).isna()),
     "starts_from_last_step": lambda t, w: float(len(drawn_ratios(t))),
-    "without_ratio": lambda t, w: count(starts(t["runs"])["log10_gradient_ratio"].isna()),
     "mean_growth": mean_growth,
     "growth_percent": lambda t, w: abs(math.exp(mean_growth(t, w)) - 1.0),
     "growth_factor": lambda t, w: math.exp(mean_growth(t, w)),
@@ -276,12 +320,15 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "without_rate": lambda t, w: count(compared(t["runs"])["growth_rate"].isna()),
     "without_finite_rate": lambda t, w: len(starts(t["runs"])) - float(len(finite(starts(t["runs"])["growth_rate"]))),
     "settings": lambda t, w: float(len(settings(t, w))),
-    "settings_stay": lambda t, w: float(
+    "map_settings": lambda t, w: float(len(map_settings(t))),
+    "map_settings_split": lambda t, w: float(sum(len(regimes(rows)) > 1 for rows in map_settings(t))),
+    "map_without_ratio": lambda t, w: float(sum(rows["log10_gradient_ratio"].isna().sum() for rows in map_settings(t))),
+    "map_settings_stay": lambda t, w: float(
         sum(regimes(rows) == {"stable"} for rows in with_both(t, w, w["sequence_length"]))
     ),
-    "settings_with_both": lambda t, w: float(len(with_both(t, w, w["first"]))),
-    "settings_predicted": lambda t, w: float(len(foretold(t))),
-    "settings_as_predicted": lambda t, w: float(sum(foretold(t))),
+    "map_settings_with_both": lambda t, w: float(len(with_both(t, w, w["first"]))),
+    "map_settings_predicted": lambda t, w: float(len(foretold(t))),
+    "map_settings_as_predicted": lambda t, w: float(sum(foretold(t))),
     "settings_split": lambda t, w: float(sum(len(regimes(rows)) > 1 for rows in settings(t, w))),
     "spread": spread,
     "spread_decades": spread_decades,
@@ -295,6 +342,9 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "largest_error": lambda t, w: float(t["checks"]["relative_error"].max()),
     "nearest_error": nearest_error,
     "nearest_step": nearest_step,
+    "networks_with_entries": lambda t, w: float(len(with_entries(t))),
+    "entries_lost": lambda t, w: count(with_entries(t)[f"{w['format']}_flushed_at"].notna()),
+    "nearest_layer": nearest_layer,
     "tolerance_over_error": lambda t, w: 1.0 / float(shares(t).max()),
     "error_over_tolerance": lambda t, w: float(shares(t).max()),
 }

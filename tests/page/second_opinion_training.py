@@ -57,9 +57,16 @@ def runs_below_baseline(tables: Tables, where: Where) -> float:
     for _, run in runs[~broke(runs)].iterrows():
         end = run["updates"] if pd.isna(run["updates_to_success"]) else run["updates_to_success"]
         own = updates[(updates["run_key"] == run["run_key"]) & (updates["update"] >= end - LAST)]
-        own = own.drop_duplicates("update")
-        count += bool(np.median(own["loss"]) < run["baseline_loss"])
+        own = own[own["update"] != 0].drop_duplicates("update")
+        count += bool(len(own) and np.median(own["loss"]) < run["baseline_loss"])
     return float(count)
+
+
+def runs_with_end(tables: Tables, where: Where) -> float:
+    """Runs that broke down, or of which a batch after the first update has a loss."""
+    runs, updates = once(chosen(tables["runs"], where)), tables["updates"]
+    later = set(updates.loc[updates["update"] > 0, "run_key"])
+    return float((broke(runs) | runs["run_key"].isin(later)).sum())
 
 
 def runs_below_at_first(tables: Tables, where: Where) -> float:
@@ -204,6 +211,10 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "remedies": remedies,
     "runs_below_baseline": runs_below_baseline,
     "runs_below_at_first": runs_below_at_first,
+    "runs_with_end": runs_with_end,
+    "runs_without_end": lambda tables, where: (
+        len(once(tables["runs"][tables["runs"]["updates"] > 0])) - runs_with_end(tables, where)
+    ),
     "runs_by_rule": runs_by_rule,
     "runs_broken_by_rule": runs_broken_by_rule,
     "clipped_share": clipped_share,

@@ -53,6 +53,10 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         ONE | {"rate": -math.inf, "spectral_radius": r, "seed": s} for r in (0.5, 1.5) for s in range(6)
     ],
     "no gradient is a number": [ONE | {"rate": math.nan, "seed": s} for s in range(3)],
+    "some gradients are numbers": [
+        ONE | {"activation": f, "spectral_radius": r, "sequence_length": T, "seed": s, "rate": math.nan if s > 3 else -0.2 * r, "float16_flushed_at": 1 if s == 0 else None}
+        for f in ("relu", "identity") for r in (0.5, 1.0, 1.5, 2.0) for T in (4, 9) for s in range(6)
+    ],
     "a sequence of one step": [ONE | {"sequence_length": 1}],
     "seeds that disagree": [
         ONE | {"activation": "relu", "spectral_radius": r, "seed": s, "rate": q * (r - 1.1)}
@@ -79,6 +83,10 @@ NAMED: dict[str, list[dict[str, Any]]] = {
     "training for longer": [
         TRAIN | {"updates": u, "trace_every": u // 2, "clipping": c, "seed": s, "norm": 1.0 + 0.1 * s, "accuracy": 0.3 + 0.1 * (u == 6) * (s % 3) + 0.02 * s}
         for u in (2, 6) for c in ("none", "norm:1.0") for s in range(6)
+    ],
+    "one update": [TRAIN | {"updates": 1, "trace_every": 1, "seed": s, "held_out_loss": 3.0} for s in range(6)],
+    "one update and more": [
+        TRAIN | {"updates": u, "trace_every": 1, "clipping": c, "seed": s, "accuracy": 0.3 + 0.01 * s} for u in (1, 5) for c in ("none", "norm:1.0") for s in range(6)
     ],
     "biases of gates": [
         TRAIN | {"cell": c, "forget_bias": b, "seed": s, "accuracy": 0.4 + 0.1 * b + 0.03 * ((s * 3 + (c == "gru")) % 4), "rate": -0.1 + 0.03 * b + 0.01 * s}
@@ -148,6 +156,16 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         *(ONE | {"sweep": "inputs", "hidden_size": 10, "input_correlation": r, "dtype": d, "sequence_length": T, "seed": s, "rate": -0.3 - 0.2 * r + 0.001 * s}
           for r in (0.0, 0.9) for d in ("float32", "float64") for T in (5, 30) for s in range(6)),
         *(ONE | {"sweep": "steps", "cell": "antisymmetric", "antisymmetric_step": e, "seed": s, "rate": 0.1 * e + 0.001 * s} for e in (0.1, 1.0) for s in range(6)),
+    ],
+    "a map beside shorter sequences": [
+        *(ONE | {"sweep": "short", "cell": "indrnn", "activation": f, "sequence_length": T, "seed": s, "rate": -0.2 - 0.3 * s}
+          for f in ("tanh", "softplus") for T in (1, 2, 3, 6) for s in range(6)),
+        *(ONE | {"sweep": "biases", "cell": c, "forget_bias": b, "hidden_size": 5, "sequence_length": T, "seed": s, "rate": 0.02 * b - 0.1 - 0.02 * s}
+          for c in ("gru", "lstm") for b in (0.0, 2.0, 4.0) for T in (20, 60) for s in range(6)),
+    ],
+    "more maps than have room": [
+        ONE | {"activation": f, "initializer": i, "input_scale": u, "spectral_radius": r, "sequence_length": T, "seed": s, "rate": 0.3 * (r - u) - 0.01 * s if s or u < 1 else math.nan, "predicted": None}
+        for f in ("tanh", "relu", "sigmoid") for i in ("gaussian", "orthogonal") for u in (0.5, 1.0, 2.0) for r in (0.5, 1.5) for T in (20, 50) for s in range(2)
     ],
     "a cell without recurrent weights beside radii": [
         *(ONE | {"sweep": "radii", "spectral_radius": r, "sequence_length": T, "seed": s} for r in (0.5, 1.0, 1.5) for T in (5, 9) for s in range(6)),
@@ -410,6 +428,48 @@ def test_networks_without_a_way_back_are_counted_apart(shown: Shown) -> None:
     text = words_of(shown)
     assert "Networks with sequences of one step: 18. A gradient has no way back there" in text
     assert "36 of 36 starting networks as float16" in text
+
+
+@pytest.mark.parametrize("shown", ["a map beside shorter sequences"], indirect=True)
+def test_headlines_are_of_what_their_figures_show(shown: Shown) -> None:
+    """A map of T = 20 and 60 was headed "4 of 4 at T = 2, 0 at T = 6"; the widest spread was that of the longest sequences alone; half of a
+    gradient came from "3.5 of 60 steps up to 1 of 6"."""
+    text = words_of(shown)
+    assert re.search(r"which every network keeps its gradient: \d of 6 at T = 20, \d at T = 60\.", text)
+    assert re.search(r"disagree about it in \d+ of 12 settings", text)
+    assert re.search(r"Growth rates of networks of one kind spread by 0\.037 .*T = 60.* up to 0\.56 .*T = 6", text)
+    assert re.search(r"Half of ∂L/∂W_hh comes from [\d.]+ of 60 steps up to [\d.]+ of 60 steps\.", text)
+
+
+@pytest.mark.parametrize("shown", ["more maps than have room"], indirect=True)
+def test_a_headline_of_more_than_is_drawn_says_so(shown: Shown) -> None:
+    text = words_of(shown)
+    assert re.search(r"keeps its gradient: \d+ of 36 at T = 20, \d+ at T = 50\.", text)
+    assert "The headline is of all values, drawn or not." in text
+
+
+@pytest.mark.parametrize("shown", ["one update", "one update and more"], indirect=True)
+def test_a_loss_from_before_training_says_nothing_of_its_end(shown: Shown) -> None:
+    """Training "ends below the loss without memory", by the loss of the first batch; the held-out loss had doubled."""
+    text, (_, _, frames) = words_of(shown), shown
+    if (frames["runs"]["updates"] == 1).all():
+        assert "On digits, every recorded loss is from before training: how it ends is not drawn." in text
+        assert "end training below" not in text and "ends below" not in text
+        return
+    assert "On digits, 12 of 12 runs end training below" in text
+    assert "Of 12 runs, every recorded loss is from before training: how they end is not drawn." in text
+
+
+@pytest.mark.parametrize("shown", ["no gradient is a number", "some gradients are numbers"], indirect=True)
+def test_networks_without_a_number_are_not_unharmed_by_formats(shown: Shown) -> None:
+    """Four networks whose gradients were all nan were said to keep them in float16."""
+    text, (_, _, frames) = words_of(shown), shown
+    if frames["runs"]["log10_gradient_ratio"].isna().all():
+        assert "No starting network has a gradient of numbers on its way back" in text
+        assert "would float16" not in text
+        return
+    assert "In 32 starting networks the gradient is not a number. Stored as plain floats" in text
+    assert "lost on its way back in 16 of 64 other starting networks as float16" in text
 
 
 @pytest.mark.parametrize("shown", ["six clipping rules", "windows that change nothing"], indirect=True)

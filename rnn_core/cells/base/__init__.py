@@ -49,6 +49,7 @@ class Cell(Hooks, ABC):
         leaves_rest: the law at rest is exact, and no network stays there: nothing is predicted by it.
         linear_matrix: for captions, what a step back multiplies by without an activation function, with its letters; empty if
             it is W_hh, or if a linear network has no such matrix.
+        rest_matrices: of a cell that has none, for captions, what a step back multiplies by at rest: with zero biases, and with b_g in gate g.
         own_parameters: vectors (H,) that the cell has besides weights and biases.
         phi: the activation of the candidate, and of the LSTM's output.
         homogeneous: the step maps (c u_t, c b_hh, c h_{t-1}) to c h_t for every c > 0.
@@ -69,6 +70,7 @@ class Cell(Hooks, ABC):
     writing_gate: ClassVar[str | None] = None
     leaves_rest: ClassVar[bool] = False
     linear_matrix: ClassVar[str] = ""
+    rest_matrices: ClassVar[tuple[str, str] | None] = None
     own_parameters: ClassVar[tuple[str, ...]] = ()
     homogeneous: bool = False
     outer_products: ClassVar[bool] = True

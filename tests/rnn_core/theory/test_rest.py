@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -290,3 +291,39 @@ def test_a_function_of_ones_own() -> None:
     assert rest_rate(own, own.params(), input_size=2) == pytest.approx(math.log(1.5), abs=1e-12)
     with pytest.raises(ValueError, match="input_size: None is not allowed; the cell"):
         rest_rate(own, own.params())
+
+
+def written(formula: str, biases: dict[str, np.ndarray], slope: float, W: np.ndarray) -> np.ndarray:
+    """The matrix that a formula of ``rest_matrices`` stands for; a vector of biases is a diagonal."""
+    H, total = len(W), np.zeros_like(W)
+    known = {
+        "I": np.eye(H),
+        "W": W,
+        "½": np.eye(H) / 2,
+        "¼": np.eye(H) / 4,
+        "φ′(0)": slope * np.eye(H),
+        "φ′(0)²": slope**2 * np.eye(H),
+    }
+    for sign, factor in (("", 1.0), ("−", -1.0)):
+        known |= {f"σ({sign}b_{letter})": np.diag(sigma(factor * b)) for letter, b in biases.items()}
+    for term in formula.split(" + "):
+        total = total + functools.reduce(np.matmul, [known[part] for part in term.split(" ")])
+    return total
+
+
+@pytest.mark.parametrize("name", [name for name, kind in rc.CELLS.items() if kind.rest_matrices])
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
+@pytest.mark.parametrize("biased", [False, True])
+def test_the_law_that_captions_print_is_that_of_the_tables(name: str, activation: str, biased: bool) -> None:
+    """Captions gave the formula for zero biases, while ``rest_rate`` used those of the study; or a cell's formula is another's."""
+    cell, params = made(name, activation)
+    if not biased:
+        params |= {bias: np.zeros_like(params[bias]) for bias in ("bias_ih", "bias_hh")}
+    parts = dict(zip(cell.gates, np.split(params["bias_ih"] + params["bias_hh"], len(cell.gates)), strict=True))
+    letters = {"update": "z", "reset": "r"}
+    biases = {letters.get(gate, gate[0]): b for gate, b in parts.items() if gate != "candidate"}
+    candidate = cell.gates.index("candidate")
+    W = np.split(params["weight_hh"], len(cell.gates))[candidate] if cell.has_matrix else np.zeros((9, 9))
+    assert cell.rest_matrices is not None
+    J = written(cell.rest_matrices[biased], biases, float(cell.phi.df(np.zeros(1))[0]), W)
+    assert ln_rho(J) == pytest.approx(rest_rate(cell, params), rel=1e-12)

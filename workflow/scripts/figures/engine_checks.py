@@ -1,5 +1,6 @@
 """How closely the engine agrees with independent programs: every check's worst relative error, and the tolerance."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rnn_core import CELLS
+from rnn_core.oracles import places
 from study.own_cells.described import OF_STEPS
 from study.report import drawing, layout, reader
 from study.report import style as figure_style
@@ -117,7 +119,7 @@ def _worst(known: pd.DataFrame) -> str:
     error = marked(number(row["relative_error"], 2), "nearest_error", row["relative_error"])
     identity = row["oracle"].startswith(IDENTITY)
     against = "" if identity else f", against {row['oracle']}"
-    what = f"the spectra's {row['oracle'].removeprefix(IDENTITY)}" if identity else _gradient(str(row["where"]))
+    what = f"the spectra's {row['oracle'].removeprefix(IDENTITY)}" if identity else _compared(str(row["where"]))
     settings = [
         f"{name} = {marked(number(row[axis]), 'setting', row[axis], axis=axis)}"
         for name, axis in (("ρ", "spectral_radius"), ("T", "sequence_length"))
@@ -134,18 +136,42 @@ def _of_spectra(data: pd.DataFrame) -> pd.Series:
     return data["oracle"].str.startswith(IDENTITY)
 
 
-def _gradient(where: str) -> str:
-    """What the checks' table calls ``x, t = 12``, in words."""
-    what, _, step = where.partition(", t = ")
-    norm = what.startswith("log_norm of ")
-    what = what.removeprefix("log_norm of ")
-    state = what.startswith("initial state, ")
-    what = what.removeprefix("initial state, ")
-    words = {"x": "the input x", "hidden": "the hidden state", "cell": "the cell state"}.get(what, what)
-    if state:
-        words = words.replace("the ", "the initial ", 1) if words != what else f"the initial state {what}"
-    at = f", at t = {marked(step, 'nearest_step', float(step))}" if step else ""
-    return f"{'the logarithmic norm of ' if norm else ''}the gradient with respect to {words}{at}"
+def _compared(where: str) -> str:
+    """What the checks' table calls ``x, t = 12, layer 2, forward``, in words."""
+    place = places.read(where)
+    of_layer = f" of layer {marked(str(place.layer), 'nearest_layer', float(place.layer))}" if place.layer else ""
+    of_way = f" in its {place.way.partition(' ')[0]} direction" if place.way else ""
+    own_time = ", in that direction's own time" if place.way == places.WAYS[1] else ""
+    step = f", at t = {marked(str(place.step), 'nearest_step', float(place.step))}{own_time}" if place.step else ""
+    return f"{_result(place.what)}{of_layer}{of_way}{step}"
+
+
+WHOLE = {
+    "loss": "the loss",
+    "output": "the network's output",
+    "dL/dy": "the gradient with respect to the output",
+    "Ω": "the penalty Ω",
+    "∂Ω/∂W_hh": "the gradient of the penalty Ω with respect to weight_hh",
+}
+FORMS = (  # of names that are more than a name, in the order in which they are tried
+    (r"log_norm of (.+)", "the logarithmic norm of the gradient with respect to {}"),
+    (r"direct part of (.+)", "the direct part of the gradient with respect to {}"),
+    (r"state (.+)|(.+) of the state", "{}"),
+    (r"initial state, (.+)|dL/d\((.+) before the first step\)", "the gradient with respect to the initial {}"),
+)
+STATES = {"x": "the input x", "hidden": "the hidden state", "cell": "the cell state", "normaliser": "the normaliser"}
+
+
+def _result(what: str) -> str:
+    """The result of the engine that ``what`` names: most names are of what a gradient is taken with respect to."""
+    if what in WHOLE or what.startswith("a result "):
+        return WHOLE.get(what, what)
+    for form, words in FORMS:
+        if named := re.fullmatch(form, what):
+            part = next(filter(None, named.groups()))
+            called = STATES.get(part, f"the state {part}")
+            return words.format(called.removeprefix("the ") if "initial" in words else called)
+    return f"the gradient with respect to {STATES.get(what, what)}"
 
 
 # ---- drawing

@@ -1,6 +1,7 @@
 """How large the entries of the gradient are at every step, beside what narrower formats can hold, at the longest sequence."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,14 +35,21 @@ COLOUR = style.CATEGORIES[0]
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """Panel × lag: quantiles of log10 of the magnitudes of the nonzero entries of ∂L/∂h_t before training, each a median over networks.
 
-    −∞ where all entries are zero.
+    −∞ where all entries are zero. ``all_networks`` are at the longest sequence of their kind, drawn or not, and ``<format>_lost`` those of
+    them whose whole gradient the format loses at some step.
     """
-    runs = measures.starts(tables.runs("growth_rate", "task_loss_at"))
+    flushed = [f"{name}_flushed_at" for name in FORMAT_NAMES]
+    runs = measures.starts(tables.runs("growth_rate", "task_loss_at", *flushed))
     runs = runs[runs["run_key"].isin(_recorded(tables))]
     if runs.empty:
         return pd.DataFrame()
+    axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "sequence_length"]
+    longest = measures.at_longest(runs, axes)
+    lost = {f"{name}_lost": int(longest[f"{name}_flushed_at"].notna().sum()) for name in FORMAT_NAMES}
     runs = facets.start_panels(runs)
-    return facets.by_panel(runs, lambda rows: _quantiles(tables, rows), "lag")
+    data = facets.by_panel(runs, lambda rows: _quantiles(tables, rows), "lag")
+    last_lag = data.groupby("sequence_length")["lag"].transform("max")  # panels of one length have one axis
+    return data.assign(**lost, all_networks=len(longest), last_lag=last_lag)
 
 
 def _recorded(tables: reader.Tables) -> set[str]:
@@ -53,27 +61,43 @@ def _recorded(tables: reader.Tables) -> set[str]:
 def _quantiles(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     """The quantiles of one panel."""
     first, T = runs.iloc[0], int(measures.steps(runs).iloc[0])
-    lags = facets.spread(range(T), MOST_LAGS)
-    keys, wanted = pa.array(runs["run_key"], pa.string()), pa.array(lags, pa.int32())
-    where = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)
-    rows = pd.concat(list(tables.pieces("traces", ["run_key", "lag", *QUANTILES], where)))
-    rows = rows.drop_duplicates(["run_key", "lag"]).dropna()
-    medians = (rows.groupby("lag")[list(QUANTILES)].median() * DECADES).reset_index()
+    rows = _rows(tables, runs, range(T))
+    dead_from = _dead_from(rows)
+    if math.isfinite(dead_from):  # what lies before has room
+        rows = _rows(tables, runs, range(int(dead_from) + 1))
+        dead_from = _dead_from(rows)
+        rows = rows[rows["lag"] <= dead_from]
+    medians = (rows.groupby("lag")[list(QUANTILES)].median() * DECADES).reset_index().assign(dead_from=dead_from)
     keep = ("panel", "left_out", "fewer", "across", "scaled_by", "sequence_length")
     return medians.assign(**{name: first[name] for name in keep}, networks=len(runs))
+
+
+def _dead_from(rows: pd.DataFrame) -> float:
+    """The first lag from which on all entries of all networks are exactly zero; nan where there is none."""
+    largest = rows.groupby("lag")["log2_entry_max"].max()
+    dead = np.isneginf(largest.to_numpy())[::-1].cumprod()[::-1].astype(bool)
+    return float(largest.index[dead][0]) if dead.any() else math.nan
+
+
+def _rows(tables: reader.Tables, runs: pd.DataFrame, lags: range) -> pd.DataFrame:
+    """The quantiles of every network at some of the lags, evenly spread."""
+    keys, wanted = pa.array(runs["run_key"], pa.string()), pa.array(facets.spread(lags, MOST_LAGS), pa.int32())
+    where = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)
+    rows = pd.concat(list(tables.pieces("traces", ["run_key", "lag", *QUANTILES], where)))
+    return rows.drop_duplicates(["run_key", "lag"]).dropna()
 
 
 # ---- facts
 
 
-def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
+def facts(data: pd.DataFrame, _: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
-    title = _title(study)
+    title = _title(data)
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
         f"Charts{kinds} of the decimal logarithm of the magnitudes of the gradient's entries against steps back from the end. The median "
-        f"is a line. The middle half, nine tenths and all of them are bands. {title}"
+        f"is a line. {'The middle half, nine tenths and all of them are bands. ' if _bands(data) else ''}{title}"
     )
     lowest = data["log2_entry_max"].groupby(data["panel"], observed=True).min()
     shown = [
@@ -82,27 +106,28 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["weight scale"] if data["scaled_by"].iloc[0] == "weight_scale" else []),
         *(["limits"] if any(_limits(rows) for _, rows in data.groupby("panel", observed=True)) else []),
         *(["zeros"] if (lowest == -np.inf).any() else []),
+        *(["dead"] if data["dead_from"].notna().any() else []),
+        *(["bands"] if _bands(data) else []),
         *(["several"] if len(data["panel"].cat.categories) > 1 else []),
     ]
-    return drawing.facts(title, alt, [facets.left_out(data)], shown)
+    return drawing.facts(title, alt, [facets.left_out(data, headline=True)], shown)
 
 
-def _title(study: Study) -> str:
+def _title(data: pd.DataFrame) -> str:
     """In how many networks all entries of some step would be rounded to zero, by format."""
-    runs = study.all_runs
-    starts = measures.distinct_starts(runs[runs["sequence_length"] > 1])  # those that have a way back
-    lost = {name: int(starts[f"{name}_flushed_at"].notna().sum()) for name in reversed(FORMAT_NAMES)}
-    if len(starts) == 1:
+    first = data.iloc[0]
+    total, lost = int(first["all_networks"]), {name: int(first[f"{name}_lost"]) for name in reversed(FORMAT_NAMES)}
+    if total == 1:
         names = [name for name, count in lost.items() if count]
-        whose = "whole gradient of the only starting network"
+        whose = "whole gradient of the only network"
         return (
             f"The {whose} is lost as {listed(names)}." if names else f"Not even float16 loses the {whose} at any step."
         )
-    total = count_of(len(starts), "distinct_starts")
+    networks = f"{count_of(total, 'networks_with_entries')} networks"
     if not any(lost.values()):
-        return f"Not even float16 loses the whole gradient of any of {total} starting networks."
-    counts = [f"{count_of(count, 'format_lost', format=name)}{{}} as {name}" for name, count in lost.items()]
-    words = listed(text.format(f" of {total} starting networks" if i == 0 else "") for i, text in enumerate(counts))
+        return f"Not even float16 loses the whole gradient of any of {networks}."
+    counts = [f"{count_of(count, 'entries_lost', format=name)}{{}} as {name}" for name, count in lost.items()]
+    words = listed(text.format(f" of {networks}" if i == 0 else "") for i, text in enumerate(counts))
     return f"The whole gradient is lost at some step in {words}."
 
 
@@ -123,13 +148,25 @@ def _panel(ax: Axes, rows: pd.DataFrame, height: float) -> None:
         known = rows[np.isfinite(rows[below])]
         ax.fill_between(known["lag"], known[below], known[above], color=COLOUR, lw=0, alpha=alpha, gid=below)
     known = rows[np.isfinite(rows["log2_entry_median"])]
-    ax.plot(known["lag"], known["log2_entry_median"], color=style.INK, lw=1.6, gid="median")
+    alone: dict[str, Any] = {"marker": "o", "ms": 4} if len(known) == 1 else {}  # a line of one place is invisible
+    ax.plot(known["lag"], known["log2_entry_median"], color=style.INK, lw=1.6, gid="median", **alone)
+    if np.isfinite(rows["dead_from"].iloc[0]):
+        layout.under_title(ax, f"all exactly zero from lag {int(rows['dead_from'].iloc[0])} on")
     for _, y in _limits(rows):
         ax.axhline(y, color=PURPLE, lw=1.0, ls=":", gid="limit", zorder=1)
-    ax.set(ylim=(low, high), xlim=(0, max(1, int(rows["sequence_length"].iloc[0]) - 1)))
+    ax.set(ylim=(low, high), xlim=(0, max(1, int(rows["last_lag"].iloc[0]))))
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     layout.label_lines(ax, [(y, text, PURPLE) for text, y in _limits(rows)], gap=0.2 / (height - 0.5))
+
+
+def _bands(data: pd.DataFrame) -> list[tuple[str, str, float]]:
+    """Those that have a height somewhere: of a single entry, or of entries that are all alike, none has."""
+    return [
+        band
+        for band in BANDS
+        if (data.loc[np.isfinite(data[band[0]]), band[1]] > data.loc[np.isfinite(data[band[0]]), band[0]]).any()
+    ]
 
 
 def _reach(rows: pd.DataFrame) -> tuple[float, float]:
@@ -160,8 +197,9 @@ def _limits(rows: pd.DataFrame) -> list[tuple[str, float]]:
 def _legend(data: pd.DataFrame) -> list[Line2D | Patch]:
     over = " (median network)" if data["networks"].max() > 1 else ""
     handles: list[Line2D | Patch] = [Line2D([], [], color=style.INK, lw=1.6, label=f"median entry{over}")]
-    for (_, _, alpha), label in zip(BANDS[::-1], ("middle half", "nine tenths", "all"), strict=True):
-        handles.append(Patch(color=COLOUR, alpha=alpha, label=label))
+    for band, label in zip(BANDS[::-1], ("middle half", "nine tenths", "all"), strict=True):
+        if band in _bands(data):
+            handles.append(Patch(color=COLOUR, alpha=band[2], label=label))
     if any(_limits(rows) for _, rows in data.groupby("panel", observed=True)):
         handles.append(Line2D([], [], color=PURPLE, lw=1.0, ls=":", label="where a format ends"))
     return handles

@@ -1,7 +1,7 @@
 """How the gradient norm changes on its way back through time, at the longest sequence, beside the linear law or the law at rest."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -58,9 +58,9 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
         return pd.DataFrame()
     axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "sequence_length"]
     runs = _laid_out(measures.at_longest(runs, axes), axes)
-    lags, ratio = _ratios(tables, runs)
-    lines = [_line(rows, lags, ratio[rows["place"]]) for _, rows in runs.groupby(GROUP, observed=True)]
-    data = pd.concat(lines, ignore_index=True)
+    data = _lines(tables, runs)
+    if dead := _dead_from(data):  # every lag before it has room
+        data = _lines(tables, runs, dead.lag)
     if data.loc[data["lag"] > 0, "median"].isna().all():
         return pd.DataFrame()  # no gradient is a number
     for name in GROUP:
@@ -100,10 +100,19 @@ def _laid_out(runs: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     )
 
 
-def _ratios(tables: reader.Tables, runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _lines(tables: reader.Tables, runs: pd.DataFrame, most: int | None = None) -> pd.DataFrame:
+    """Every line, at lags up to ``most`` and at the first time step."""
+    lags, ratio = _ratios(tables, runs, most)
+    lines = [_line(rows, lags, ratio[rows["place"]]) for _, rows in runs.groupby(GROUP, observed=True)]
+    return pd.concat(lines, ignore_index=True)
+
+
+def _ratios(tables: reader.Tables, runs: pd.DataFrame, to_lag: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Lags, and log10 ratios of every run at them (runs, lags), from the traces piece by piece; nan where there is none."""
     most = max(8, min(MOST_LAGS, MOST_VALUES // len(runs)))
-    lags = np.unique([lag for T in runs["sequence_length"].unique() for lag in facets.spread(range(T), most + 1)])
+    lengths = runs["sequence_length"].unique()
+    wanted_lags = [[*facets.spread(range(min(T, (to_lag or T) + 1)), most + 1), T - 1] for T in lengths]
+    lags = np.unique([lag for each in wanted_lags for lag in each])
     row = pd.Series(runs["place"].to_numpy(), index=runs["run_key"])
     keys, wanted = pa.array(runs["run_key"], pa.string()), pa.array(lags, pa.int32())
     wanted_rows = (pc.field("update") == 0) & pc.field("run_key").isin(keys) & pc.field("lag").isin(wanted)
@@ -133,7 +142,7 @@ def _line(rows: pd.DataFrame, lags: np.ndarray, ratio: np.ndarray) -> pd.DataFra
         **{name: first[name] for name in keep}, sequence_length=T, lag=lags, seeds=len(rows),
         zeros=(ratio == -np.inf).sum(axis=0), broken=np.isnan(ratio).sum(axis=0),
         linear=_linear_law(lags, measures.law(rows)),  # null where there is no law
-        at_rest=bool(measures.has_law_at_rest(rows).any()),
+        at_rest=bool(measures.has_law_at_rest(rows).any()), biased=bool(measures.has_gate_biases(rows).any()),
     )  # fmt: skip
 
 
@@ -158,11 +167,12 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     title, last, mixed = _title(study, tasks), ends(data), _mixed(study, tasks)
     laws = data["linear"].notna().any()
     linear = (data["linear"].notna() & ~data["at_rest"]).any()
+    at_rest = data[data["at_rest"] & data["linear"].notna()]
     shown = [
         *(["linear"] if linear else []),
         *(["at rest"] if data["at_rest"].any() else []),
         *(["gated at rest"] if data.loc[data["at_rest"], "cell"].isin(CELLS).any() else []),
-        *(["formula at rest"] if data.loc[data["at_rest"], "cell"].isin(measures.OF_THE_FORMULA).any() else []),
+        *measures.rest_matrices(at_rest["cell"], at_rest["biased"]),
         *(["own at rest"] if not data.loc[data["at_rest"], "cell"].isin(CELLS).all() else []),
         *(["law"] if laws else []),
         *(["no law"] if laws and data["linear"].isna().any() else []),
@@ -174,6 +184,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["weight scale"] if data["scaled_by"].iloc[0] == "weight_scale" else []),
         *(["band"] if data["seeds"].max() > 1 else []),
         *(["zeros"] if last["zeros"].any() else []),
+        *(["dead"] if _dead_from(data) else []),
         *(["limits"] if _limits(data) else []),
         *(["leaving"] if len(leaving(data)) else []),
         *(["several"] if len(data["panel"].cat.categories) > 1 else []),
@@ -185,7 +196,12 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         f"Line charts{kinds}: decimal logarithm of the gradient norm, relative to the last time step. It stands against the lag in steps "
         f"back from the end{_hues_in_words(data)}{_laws_in_words(linear, bool(data['at_rest'].any()))}. {title}"
     )
-    claims = [*(_misses(study, tasks) if laws else ()), *_lost(study, tasks), mixed, facets.left_out(data)]
+    claims = [
+        *(_misses(study, tasks) if laws else ()),
+        *_lost(study, tasks),
+        mixed,
+        facets.left_out(data, headline=True),
+    ]
     return drawing.facts(title, alt, claims, shown)
 
 
@@ -349,6 +365,28 @@ def _span(values: np.ndarray) -> tuple[float, float]:
     return low - margin, high + margin
 
 
+class _Dead(NamedTuple):
+    """The lag from which on every gradient of the figure is exactly zero, and the end of an axis that shows all before it."""
+
+    lag: int
+    end: float
+
+
+def _dead_from(data: pd.DataFrame) -> _Dead | None:
+    """None where there is none, or where what lies before takes half of the axis; a law that stays in the scale goes on to its end."""
+    alive = data.loc[data["high"] != -np.inf, "lag"].max()  # what is no number is not zero
+    beyond, last = data.loc[data["lag"] > alive, "lag"], ends(data)
+    if beyond.empty:
+        return None
+    (low, high), law = scale(data), last["linear"].astype(float)
+    edge = law.where(law.isna()).mask(law > high, high).mask(law < low, low)
+    if (law.notna() & edge.isna()).any():
+        return None
+    leaves = (last["lag"] * edge / law).max()  # a law is a straight line from 0
+    end = 1.1 * max(float(beyond.min()), float(leaves) if math.isfinite(leaves) else 0.0)
+    return _Dead(int(beyond.min()), end) if end < 0.5 * data["lag"].max() else None
+
+
 def _law_leaves(data: pd.DataFrame) -> bool:
     """Whether some linear law runs out of the scale."""
     low, high = scale(data)
@@ -372,11 +410,16 @@ def draw(data: pd.DataFrame) -> Figure:
     figure, axes = layout.grid(len(names), columns, height, sharex=data["sequence_length"].nunique() == 1, sharey=True)
     axes[0].set_ylim(*scale(data))
     direct = _direct(data, columns)
+    dead = _dead_from(data)
     for ax, name in zip(axes, names, strict=True):
         rows = data[data["panel"] == name]
         _panel(ax, rows, markers=not direct)
+        if dead:
+            ax.set_xlim(-0.01 * dead.end, dead.end)
         if len(names) > 1:
             layout.panel_title(ax, name, 30 if columns < 3 else 24)
+        if dead:
+            layout.under_title(ax, f"all exactly zero from lag {dead.lag} on")
         if direct:
             layout.label_lines(ax, _labels(ax, rows), gap=0.14 / (height - 0.5), leaders=True)
     layout.label_below(

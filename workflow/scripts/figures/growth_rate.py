@@ -38,14 +38,10 @@ THEORY: dict[str, tuple[str, dict[str, Any]]] = {  # column: words, line
     "bound_rate": ("upper bound of one step", {"color": "#8a8a8a", "ls": ":", "lw": 1.6}),
     "mean_field_rate": ("mean field", {"color": "#009E73", "ls": (0, (6, 1.5, 1, 1.5)), "lw": 1.4}),
     "operating_rate": ("operating point", {"color": "#0072B2", "ls": "-", "lw": 1.4}),
-    "dynamic_rate": (
-        "dynamic mean field",
-        {"color": "#009E73", "ls": (0, (6, 1.5, 1, 1.5)), "lw": 1.4},
-    ),  # where mean field is not known
-    "rest_rate": (
-        "law at rest",
-        {"color": "#7A3E9D", "ls": (0, (3, 2.5)), "lw": 1.2},
-    ),  # of gated cells, which have no linear law
+    # where mean field is not known
+    "dynamic_rate": ("dynamic mean field", {"color": "#009E73", "ls": (0, (6, 1.5, 1, 1.5)), "lw": 1.4}),
+    # of gated cells, which have no linear law
+    "rest_rate": ("law at rest", {"color": "#7A3E9D", "ls": (0, (3, 2.5)), "lw": 1.2}),
     "linear_rate": ("linear law", {"color": "#222222", "ls": (0, (3, 2.5)), "lw": 1.0}),
 }
 BARS = {
@@ -61,7 +57,7 @@ TURN: dict[str, Any] = {"color": "#555555", "ls": (0, (1, 1.6)), "lw": 1.4}
 MOST_DOTS = 600  # single networks drawn of one line
 RATES = ["growth_rate", "deviation", "predicted_rate", *THEORY]
 MEASURED_COLUMNS = [*RATES, "critical_radius_predicted", "bistable", "predicted_by", "settled_from", "settled_to"]
-PLACE = ("panel", "hue", "colour", "x", "x_name", "x_axis", "sequence_length", "seed", "cell", "activation", "left_out", "sweeps")  # fmt: skip
+PLACE = ("panel", "hue", "colour", "x", "x_name", "x_axis", "sequence_length", "seed", "cell", "activation", "left_out", "sweeps", "biased")  # fmt: skip
 ROUNDING = 1e-9  # ln per step: a smaller deviation is rounding
 LEGEND_ENTRY = 0.19  # inches
 BLOCK_NAME = 0.3
@@ -99,7 +95,8 @@ def _with_its_own(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _block(x: str, runs: pd.DataFrame) -> pd.DataFrame:
     """Networks of sweeps that are set out along ``x``."""
-    runs = runs.assign(rest_rate=runs["rest_rate"].where(measures.has_law_at_rest(runs)))
+    at_rest = runs["rest_rate"].where(measures.has_law_at_rest(runs))
+    runs = runs.assign(rest_rate=at_rest, biased=measures.has_gate_biases(runs))
     axes = measures.varied(runs, measures.TRAINING)
     if x != "sequence_length":
         axes = [axis for axis in axes if axis != "sequence_length"]
@@ -131,6 +128,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     title = turning_headline(study) if data["x_axis"].iloc[0] in measures.SCALES else extremes_headline(study)
     drawn = [column for column in THEORY if any(_is_drawn(rows, column) for rows in blocks)]
     theory = [THEORY[column][0] for column in drawn]
+    at_rest, most = data[data["rest_rate"].notna()], _most_networks(data)
     shown = [
         *(["theory"] if theory or np.isfinite(data["predicted_rate"].astype(float)).any() else []),
         *(["lengths"] if numbers == {"sequence_length"} else []),
@@ -138,7 +136,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(column.removesuffix("_rate") for column in drawn),
         *(f"by {name}" for name in THEORIES if study.networks["predicted_by"].eq(name).any()),
         *(["used"] if any(_is_marked(rows) for rows in blocks) else []),
-        *(["gated"] if (data["rest_rate"].notna() & data["cell"].isin(measures.OF_THE_FORMULA)).any() else []),
+        *measures.rest_matrices(at_rest["cell"], at_rest["biased"]),
         *(cell for cell in measures.LINEAR_MATRICES if data["cell"].eq(cell).any()),
         *(["turning"] if any(map(_turns, blocks)) else []),
         *(["identity"] if data["activation"].eq("identity").any() else []),
@@ -146,7 +144,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(f"turns by {name}" for name in THEORIES if any(name in _turning_theories(rows) for rows in blocks)),
         *(["deviation"] if np.isfinite(data["deviation"]).any() else []),
         *(["one test"] if any(_is_joined(rows) for rows in blocks) else []),
-        *(["interval"] if data["seed"].nunique() > 1 else []),
+        *(["interval"] if most > 1 else ["one network"] if most else []),
+        *(["zero"] if (data["growth_rate"] == -np.inf).any() else []),
         *(["theory"] if theory else []),
         *(["hues"] if any(len(rows["hue"].cat.categories) > 1 for rows in blocks) else []),
         *(["radius"] if "spectral_radius" in numbers else []),
@@ -175,7 +174,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         unsettled_sentence(networks),
         bound,
         left_out_of_means(networks),
-        facets.left_out(data),
+        facets.left_out(data, headline=True),
     ]
     return drawing.facts(title, alt, claims, shown)
 
@@ -502,26 +501,10 @@ def _turning_marks(ax: Axes, hue_rows: pd.DataFrame, colour: Any) -> None:
         low, high = measured.radius.low, measured.radius.high
         if math.isfinite(low):
             high = high if math.isfinite(high) else hue_rows["x"].max()
-            ax.plot(
-                [low, high],
-                [0.0, 0.0],
-                color=figure_style.INK,
-                lw=3.0,
-                solid_capstyle="butt",
-                zorder=4.6,
-                gid="critical interval",
-            )
-        ax.plot(
-            [measured.radius.value],
-            [0.0],
-            marker="D",
-            ms=7.5,
-            mfc="white",
-            mec=colour,
-            mew=1.8,
-            zorder=5,
-            gid="critical",
-        )
+            bar: dict[str, Any] = {"lw": 3.0, "solid_capstyle": "butt", "zorder": 4.6, "gid": "critical interval"}
+            ax.plot([low, high], [0.0, 0.0], color=figure_style.INK, **bar)
+        diamond: dict[str, Any] = {"marker": "D", "ms": 7.5, "mfc": "white", "mec": colour, "mew": 1.8}
+        ax.plot([measured.radius.value], [0.0], zorder=5, gid="critical", **diamond)
 
 
 def _title(ax: Axes, name: str, words: str, columns: int) -> None:
@@ -551,13 +534,19 @@ def _strip(ax: Axes, rows: pd.DataFrame) -> None:
                 bbox={"facecolor": "white", "lw": 0, "pad": 2})  # fmt: skip
 
 
+def _most_networks(data: pd.DataFrame) -> int:
+    """How many networks with a finite rate stand at one place, at most: a mean of one has no interval."""
+    finite = data[np.isfinite(data["growth_rate"].astype(float))]
+    return int(finite.groupby(["block", "panel", "hue", "x"], observed=True).size().max()) if len(finite) else 0
+
+
 def _legend(data: pd.DataFrame) -> list[list[Line2D]]:
     """Only what is drawn: what was measured, theories, turning points."""
     several = len(data["hue"].cat.categories) > 1
     mark = MEASURED if not several else figure_style.FAINT
-    networks = data.groupby(["panel", "hue", "x"], observed=True).size().max()
+    networks = _most_networks(data)
     what = "mean, 95 % interval" if networks > 1 else "one network"
-    measured = [Line2D([], [], color=mark, marker="o", ls="", ms=6, label=f"measured: {what}")]
+    measured = [Line2D([], [], color=mark, marker="o", ls="", ms=6, label=f"measured: {what}")] if networks else []
     if several:
         measured = [
             Line2D([], [], color=colour, marker=marker, ms=6.5, lw=1.4, label=f"{own['hue'].iloc[0]}")

@@ -91,9 +91,12 @@ def _first_losses(tables: reader.Tables, runs: pd.DataFrame) -> pd.Series:
 
 
 def _last_losses(tables: reader.Tables, runs: pd.DataFrame) -> pd.Series:
-    """By run, the median loss of the last updates that have a row; of one that broke down nothing is asked."""
+    """By run, the median loss of the last updates that have a row; of one that broke down nothing is asked.
+
+    A batch's loss is taken before its update, so the first is of a network that nothing has trained: a run that has no other is left out.
+    """
     where: reader.Filter = [
-        [("run_key", "in", set(own["run_key"])), ("update", ">=", int(updates) - LAST * int(every))]
+        [("run_key", "in", set(own["run_key"])), ("update", ">=", max(1, int(updates) - LAST * int(every)))]
         for (updates, every), own in runs.groupby([measures.updates_made(runs), "record_every"])
     ]
     rows = tables.read("updates", ["run_key", "update", "loss"], where).drop_duplicates(["run_key", "update"])
@@ -150,11 +153,11 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         else "A line chart of training loss against update"
     ) + f". {facets.alt_panels(data['panel'].cat.categories)} {plain(text)}"
     claims = [_by_value(part, trained_parts, losses) for part in trained_parts]
-    claims.append(_from_the_start(data))
+    claims += [_from_the_start(data), _without_end(trained_parts, losses)]
     claims += [
         f"Where curves lie on each other, one is dashed: {_groups(coincident)}." if coincident else "",
         _not_all_hues(data),
-        facets.left_out(data),
+        facets.left_out(data, headline=True),
     ]
     binned = study.runs["updates"].max() > BINS
     shown = [
@@ -174,40 +177,63 @@ def title(trained_parts: list[measures.Part], losses: pd.Series) -> str:
     if all(part.runs["broken"].all() for part in trained_parts):
         total = sum(len(part.runs) for part in trained_parts)
         return f"No run comes to the end of its training{'' if total == 1 else ': every one breaks down on its way'}."
-    if len(trained_parts) == 1:
-        return _counted(trained_parts[0], losses, single=True)
-    learnt = pd.concat([part.runs.assign(learnt=_learnt(part, losses)) for part in trained_parts]).drop_duplicates(
-        "run_key"
-    )
-    if learnt["learnt"].all():
+    several = len(trained_parts) > 1
+    told = [part for part in trained_parts if len(_told(part, losses))]
+    if not told:
+        on = "" if several else f"On {trained_parts[0].runs['task'].iloc[0]}, "
+        text = f"{on}every recorded loss is from before training: how it ends is not drawn."
+        return text[0].upper() + text[1:]
+    if not several:
+        return _counted(told[0], losses, single=True)
+    learnt = pd.concat([_learnt(part, losses) for part in told]).drop_duplicates("run_key")
+    every = len(learnt) == pd.concat([part.runs for part in trained_parts])["run_key"].nunique()
+    if every and learnt["learnt"].all():
         return f"Every run ends its training {BELOW}."
-    if not learnt["learnt"].any():
+    if every and not learnt["learnt"].any():
         return f"No run ends its training {BELOW}."
-    runs = [" runs", *[""] * (len(trained_parts) - 1)]
+    runs = [" runs", *[""] * (len(told) - 1)]
     texts = [
         f"{_counted(part, losses)}{word} ({facets.part_name(part, trained_parts)})"
-        for part, word in zip(trained_parts, runs, strict=True)
+        for part, word in zip(told, runs, strict=True)
     ]
     text = f"{listed(texts)} end training {BELOW}."
     if len(plain(text)) <= LONGEST_TITLE:
         return text
     count = marked_count(int(learnt["learnt"].sum()), "runs_below_baseline")
-    return f"{count} of {marked_count(len(learnt), 'runs_trained')} runs end training {BELOW}."
+    return f"{count} of {marked_count(len(learnt), 'runs_with_end')} runs end training {BELOW}."
 
 
-def _learnt(part: measures.Part, losses: pd.Series) -> pd.Series:
-    """Of every run, whether it came to the end of its training with a loss below the baseline."""
-    return ~part.runs["broken"] & (part.runs["run_key"].map(losses) < part.runs["baseline_loss"])
+def _told(part: measures.Part, losses: pd.Series) -> pd.DataFrame:
+    """The runs of which it is known how their training ends."""
+    return part.runs[part.runs["broken"] | part.runs["run_key"].isin(losses.dropna().index)]
+
+
+def _learnt(part: measures.Part, losses: pd.Series) -> pd.DataFrame:
+    """These runs, and whether each was ``learnt``: came to the end of its training with a loss below the baseline."""
+    runs = _told(part, losses)
+    return runs.assign(learnt=~runs["broken"] & (runs["run_key"].map(losses) < runs["baseline_loss"]))
+
+
+def _without_end(trained_parts: list[measures.Part], losses: pd.Series) -> str:
+    """How many runs do not show how their training ends; nothing where none does, as the title says so."""
+    runs = pd.concat([part.runs for part in trained_parts]).drop_duplicates("run_key")
+    told = pd.concat([_told(part, losses) for part in trained_parts])["run_key"].nunique()
+    without = len(runs) - told
+    if not without or not told:
+        return ""
+    whose = f"Of {marked_count(without, 'runs_without_end')} {'run' if without == 1 else 'runs'}"
+    return f"{whose}, every recorded loss is from before training: how {'it ends' if without == 1 else 'they end'} is not drawn."
 
 
 def _counted(part: measures.Part, losses: pd.Series, single: bool = False) -> str:
     where = {"sweep": part.sweep, **part.fixed}
-    learnt, total, broken = int(_learnt(part, losses).sum()), len(part.runs), int(part.runs["broken"].sum())
+    runs = _learnt(part, losses)
+    learnt, total, broken = (int(count) for count in (runs["learnt"].sum(), len(runs), runs["broken"].sum()))
     count = marked_count(learnt, "runs_below_baseline", **where)
-    if learnt == total > 1 and single:
+    if learnt == total == len(part.runs) > 1 and single:
         every = "both" if total == 2 else f"all {count}"
         return f"On {part.runs['task'].iloc[0]}, {every} runs end training {BELOW}."
-    of = marked_count(total, "trained_runs", **where)
+    of = marked_count(total, "runs_with_end", **where)
     breakdowns = f"; {marked_count(broken, 'broken', **where)} break{'s' if broken == 1 else ''} down" if broken else ""
     if not single:
         return f"{count} of {of}"
@@ -221,22 +247,23 @@ def _by_value(part: measures.Part, trained_parts: list[measures.Part], losses: p
     """The same count for every value of the axis that is asked about, where they differ."""
     if not part.column or part.runs["broken"].all():
         return ""
-    learnt = part.runs.assign(learnt=_learnt(part, losses))
+    learnt = _learnt(part, losses)
     by_share: dict[float, list[Any]] = {}
-    for value in part.columns:
+    columns = [value for value in part.columns if len(measures.where(learnt, **{part.column: value}))]
+    for value in columns:
         rows = measures.where(learnt, **{part.column: value})
         by_share.setdefault(float(rows["learnt"].mean()), []).append(value)
-    if len(by_share) == 1:
+    if len(by_share) < 2:
         return ""
-    crowded = len(part.columns) > MOST_HUES  # then values with the same share are counted together
-    groups = list(by_share.values()) if crowded else [[value] for value in part.columns]
+    crowded = len(columns) > MOST_HUES  # then values with the same share are counted together
+    groups = list(by_share.values()) if crowded else [[value] for value in columns]
     words = []
     for values in groups:
         rows = learnt[learnt[part.column].isin(values) | (learnt[part.column].isna() & (None in values))]
         where = {"sweep": part.sweep, **part.fixed, part.column: values if len(values) > 1 else values[0]}
         count = count_of(int(rows["learnt"].sum()), "runs_below_baseline", **where)
         names = few([named(part.column, value) for value in values], 3)
-        words.append(f"{count} of {marked_count(len(rows), 'trained_runs', **where)} with {names}")
+        words.append(f"{count} of {marked_count(len(rows), 'runs_with_end', **where)} with {names}")
     said = "; ".join(words if len(words) < 7 else [*words[:3], *words[-3:]])
     return f"Runs{facets.of_part(part, trained_parts)} that end below that loss{', among others' if len(words) > 6 else ''}: {said}."
 

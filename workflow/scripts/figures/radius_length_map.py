@@ -19,7 +19,7 @@ from rnn_core.theory import REGIME_DECADES
 from rnn_core.theory import regime as regime_of
 from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
-from study.report.words import decimals, listed, marked_count, name_of, number, signed
+from study.report.words import decimals, listed, marked_count, number, signed
 from study.settings import axis_label, described_axes
 
 NOTHING = drawing.Nothing(
@@ -38,7 +38,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
 
     ``predicted`` is the median of what theory says, predicted_rate over T − 1 steps, in decades; nan where it says nothing of a network.
     A ``row`` is a value of ``axis``: the spectral radius, or else the number with the most values in the sweep. An exactly zero gradient
-    counts as −∞. ``agree``: all networks are of one regime.
+    counts as −∞. ``agree``: all networks are of one regime. ``drawn``: there is room for the panel.
     """
     by_axis = facets.by_number(tables, _axis_of, "log10_gradient_ratio", "regime", "predicted_rate")
     maps = [each for each in (_maps(axis, runs) for axis, runs in by_axis if axis) if len(each)]
@@ -51,7 +51,9 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
             each["panel"], names[i] = each["panel"].cat.rename_categories(new), new
     data = pd.concat(maps, ignore_index=True)
     data["panel"] = pd.Categorical(data["panel"], categories=[n for each in names for n in each], ordered=True)
-    return data[[*GROUP, "axis", "median", "predicted", "networks", *measures.REGIMES, "lost", "agree", "left_out"]]
+    return data[
+        [*GROUP, "axis", "median", "predicted", "networks", *measures.REGIMES, "lost", "agree", "drawn", "left_out"]
+    ]
 
 
 def _axis_of(part: measures.Part) -> str | None:
@@ -63,10 +65,13 @@ def _axis_of(part: measures.Part) -> str | None:
 def _maps(axis: str, runs: pd.DataFrame) -> pd.DataFrame:
     """The cells of the maps of sweeps with this axis, panel by panel; empty where no panel has two rows and two columns."""
     axes = measures.varied(runs, measures.TRAINING)
-    runs = facets.panels(runs, [name for name in axes if name not in (axis, "sequence_length")])
-    runs = runs.assign(row=runs[axis])
+    panel_axes = [name for name in axes if name not in (axis, "sequence_length")]
+    with_room = facets.panels(runs, panel_axes)
+    runs = facets.panels(runs, panel_axes, most=len(runs))
+    runs = runs.assign(row=runs[axis], drawn=runs["panel"].isin(with_room["panel"].cat.categories))
+    runs["left_out"] = with_room["left_out"].iloc[0]
     runs = runs[_has_map(runs)]
-    if runs.empty or runs["log10_gradient_ratio"].isna().all():
+    if runs.empty or not runs["drawn"].any() or runs["log10_gradient_ratio"].isna().all():
         return pd.DataFrame()
     cells = [_cell(rows) | dict(zip(GROUP, key, strict=True)) for key, rows in runs.groupby(GROUP, observed=True)]
     panels = [name for name in runs["panel"].cat.categories if (runs["panel"] == name).any()]
@@ -87,6 +92,7 @@ def _cell(rows: pd.DataFrame) -> dict[str, Any]:
         "median": measures.median_decades(rows),
         "predicted": measures.predicted_decades(rows),
         "networks": len(rows),
+        "drawn": bool(rows["drawn"].iloc[0]),
         **{regime: counts[regime] for regime in measures.REGIMES},
         "lost": counts["not finite"],
         "agree": max(counts.values()) == len(rows),
@@ -96,12 +102,12 @@ def _cell(rows: pd.DataFrame) -> dict[str, Any]:
 # ---- facts
 
 
-def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
+def facts(data: pd.DataFrame, _: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
-    cells, axes = _cells(study), list(dict.fromkeys(data["axis"]))
-    title = _title(cells)
-    without_number = int(measures.starts(study.all_runs)["log10_gradient_ratio"].isna().sum())
+    cells, without_number = _cells(data), int(data["lost"].sum())
+    title, data = _title(cells), _drawn(data)
+    axes = list(dict.fromkeys(data["axis"]))
     shown = [
         *(["border"] if any(_borders(table) for table in _tables(data)) else []),
         *(["theory"] if any(_theory_borders(rows) for rows in _panels(data)) else []),
@@ -114,20 +120,22 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     ]
     split = cells[~cells["agree"]]
     disagree = (
-        f"Networks of one kind disagree about it in {marked_count(len(split), 'settings_split')} of "
-        f"{marked_count(len(cells), 'settings')} settings."
+        f"Networks of one kind disagree about it in {marked_count(len(split), 'map_settings_split')} of "
+        f"{marked_count(len(cells), 'map_settings')} settings."
         if len(split)
         else ""
     )
     gone = (
-        f"Without a number to show: {marked_count(without_number, 'without_ratio')} networks." if without_number else ""
+        f"Without a number to show: {marked_count(without_number, 'map_without_ratio')} networks."
+        if without_number
+        else ""
     )
     alt = (
         f"Heat maps{facets.alt_list(data['panel'].cat.categories)}: {listed((str(described_axes()[axis]['label']) for axis in axes), 'or')} upwards, sequence "
         "length to the right. Colour is for the decades by which the gradient changes from the last step back to the first: "
         f"{listed(COLOURS[colour] for colour in _colours_there(data))}. {title}"
     )
-    return drawing.facts(title, alt, [disagree, _predicted(cells), gone, facets.left_out(data)], shown)
+    return drawing.facts(title, alt, [disagree, _predicted(cells), gone, facets.left_out(data, headline=True)], shown)
 
 
 def _around_one(radii: pd.Series) -> bool:
@@ -141,24 +149,20 @@ def _colours_there(data: pd.DataFrame) -> list[str]:
     return [colour for colour in COLOURS if there[colour].any()]
 
 
-def _cells(study: Study) -> pd.DataFrame:
-    """Every setting of the study's networks before training: its T, whether all its networks stay, and whether they agree."""
-    settings = []
-    for chosen, rows in measures.by_setting(measures.starts(study.all_runs)):
-        counts, T = measures.regime_counts(rows), rows["sequence_length"].iloc[0]
-        decades = measures.median_decades(rows)
-        predicted = measures.predicted_decades(rows)
-        settings.append(
-            {
-                "T": int(T),
-                "kind": name_of({axis: value for axis, value in chosen.items() if axis != "sequence_length"}),
-                "stay": counts["stable"] == len(rows),
-                "agree": max(counts.values()) == len(rows),
-                "predicted": not (math.isnan(decades) or math.isnan(predicted)),
-                "as predicted": regime_of(decades) == regime_of(predicted),
-            }
-        )
-    return pd.DataFrame(settings)
+def _cells(data: pd.DataFrame) -> pd.DataFrame:
+    """Every setting of the maps: its T, whether all its networks stay, whether they agree, and whether theory is right."""
+    known = data["median"].notna() & data["predicted"].notna()
+    regimes = [data[column].map(regime_of) for column in ("median", "predicted")]
+    return pd.DataFrame(
+        {
+            "T": data["sequence_length"].astype(int),
+            "kind": [(str(panel), row) for panel, row in zip(data["panel"], data["row"], strict=True)],
+            "stay": data["stable"] == data["networks"],
+            "agree": data["agree"],
+            "predicted": known,
+            "as predicted": known & (regimes[0] == regimes[1]),
+        }
+    )
 
 
 def _predicted(cells: pd.DataFrame) -> str:
@@ -166,8 +170,8 @@ def _predicted(cells: pd.DataFrame) -> str:
     known = cells[cells["predicted"]]
     if known.empty:
         return ""
-    right = marked_count(int(known["as predicted"].sum()), "settings_as_predicted")
-    total = marked_count(len(known), "settings_predicted")
+    right = marked_count(int(known["as predicted"].sum()), "map_settings_as_predicted")
+    total = marked_count(len(known), "map_settings_predicted")
     return f"Theory is right about whether the median gradient vanishes, stays or explodes in {right} of {total} settings{' that it speaks of' * (len(known) < len(cells))}."
 
 
@@ -190,10 +194,10 @@ def _title(cells: pd.DataFrame) -> str:
         )
     where = {"first": int(ends[0]), "last": int(ends[1])}
     counts = [
-        marked_count(count, "settings_stay", sequence_length=int(T), **where)
+        marked_count(count, "map_settings_stay", sequence_length=int(T), **where)
         for count, T in zip(stay, ends, strict=True)
     ]
-    of = marked_count(total, "settings_with_both", **where)
+    of = marked_count(total, "map_settings_with_both", **where)
     change = "fewer" if stay[1] < stay[0] else "more" if stay[1] > stay[0] else "as many"
     return f"Longer sequences leave {change} settings in which every network keeps its gradient: {counts[0]} of {of} at T = {lengths[0]}, {counts[1]} at T = {lengths[1]}."
 
@@ -222,9 +226,16 @@ def _panels(data: pd.DataFrame) -> list[pd.DataFrame]:
     return [rows for _, rows in data.groupby("panel", observed=True)]
 
 
+def _drawn(data: pd.DataFrame) -> pd.DataFrame:
+    """The cells of panels that have room."""
+    data = data[data["drawn"]]
+    return data.assign(panel=data["panel"].cat.remove_unused_categories())
+
+
 def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
+    data = _drawn(data)
     names, tables = list(data["panel"].cat.categories), _tables(data)
     columns = min(len(names), layout.columns(2 if len(names) <= 4 else 3))
     rows = max(len(table) for table in tables)

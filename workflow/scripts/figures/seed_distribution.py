@@ -93,7 +93,13 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     return drawing.facts(
         title,
         alt,
-        [_decades(settings), _widest(settings, title), _split(study), _zeros(study), facets.left_out(data)],
+        [
+            _decades(settings),
+            _widest(settings, title),
+            _split(study),
+            _zeros(study),
+            facets.left_out(data, headline=True),
+        ],
         shown,
     )
 
@@ -138,7 +144,7 @@ def _title(settings: pd.DataFrame) -> str:
     ]
     before, after = _by_kind(settings, first), _by_kind(settings, last)
     if first == last or places[0] != places[1] or not (before["spread"] > 0).all() or not (after["spread"] > 0).all():
-        return _at_one_length(after, last)
+        return _from_to(_at_longest(settings))
     factor = before["spread"] / after["spread"]
     factor = factor.sort_values(ascending=False)
     times = {
@@ -175,18 +181,34 @@ def _of_many(head: str, times: dict[str, str], fall: list[str], kinds: int) -> s
     return f"{head} more than halves in {count} of {total} kinds of network, {factor}."
 
 
-def _at_one_length(spreads: pd.DataFrame, T: int) -> str:
-    """The smallest and the largest spread of any kind, at one length."""
+def _at_longest(settings: pd.DataFrame) -> pd.DataFrame:
+    """The typical spread of every kind at its own longest sequence, from the smallest."""
+    own = settings[settings["T"] == settings.groupby("kind")["T"].transform("max")]
+    kinds = own.groupby("kind").agg(spread=("spread", "median"), where=("where", "first"), T=("T", "first"))
+    return kinds.sort_values("spread")
+
+
+def _from_to(spreads: pd.DataFrame) -> str:
+    """The smallest and the largest spread of any kind, with its length: of kinds of one length, said once."""
     low, high = spreads.iloc[0], spreads.iloc[-1]
+    one = spreads["T"].nunique() == 1
+    at = f" at {_at(low['T'])}" if one else ""
     if not unrounded(high["spread"]):
-        return f"Networks of one kind all have the same growth rate at {_at(T)}."
-    ends = [_spread(each["spread"], T, **each["where"]) for each in (low, high)]
+        return f"Networks of one kind all have the same growth rate{at}."
+    ends = [_spread(each["spread"], each["T"], **each["where"]) for each in (low, high)]
     head = f"Growth rates of networks of one kind spread by {ends[0]}"
-    if plain(ends[0]) == plain(ends[1]):
-        return f"{head} a step (standard deviation) at {_at(T)}."
-    text = f"{head} ({facets.inside(low.name)}) up to {ends[1]} ({facets.inside(high.name)}) a step at {_at(T)}."
-    short = f"{head} to {ends[1]} a step (standard deviation) at {_at(T)}."
-    return text if len(plain(text)) <= LONGEST_TITLE else short
+    if one and plain(ends[0]) == plain(ends[1]):
+        return f"{head} a step (standard deviation){at}."
+    lengths = ["", ""] if one else [_at(each["T"]) for each in (low, high)]
+    names = [
+        ", ".join(filter(None, [facets.inside(each.name), T])) for each, T in zip((low, high), lengths, strict=True)
+    ]
+    text = f"{head} ({names[0]}) up to {ends[1]} ({names[1]}) a step{at}."
+    if len(plain(text)) <= LONGEST_TITLE:
+        return text
+    if one:
+        return f"{head} to {ends[1]} a step (standard deviation){at}."
+    return f"{head} at {lengths[0]} up to {ends[1]} at {lengths[1]} a step (standard deviation)."
 
 
 def _decades(settings: pd.DataFrame) -> str:
@@ -202,8 +224,8 @@ def _decades(settings: pd.DataFrame) -> str:
 
 
 def _widest(settings: pd.DataFrame, title: str) -> str:
-    """The kind of network that differs most at the longest sequence, unless the title has it."""
-    by_kind = _by_kind(settings, T := int(settings["T"].max()))
+    """The kind of network that differs most, each at its longest sequence, unless the title has it."""
+    by_kind = _at_longest(settings)
     if (
         len(by_kind) < 2
         or not unrounded(by_kind["spread"].max())
@@ -211,9 +233,12 @@ def _widest(settings: pd.DataFrame, title: str) -> str:
     ):
         return ""
     widest = by_kind.iloc[-1]
-    if f"({facets.inside(widest.name)})" in title:
+    if f"({facets.inside(widest.name)}" in title:
         return ""
-    return f"Networks differ most for {widest.name}: by {_spread(widest['spread'], T, **widest['where'])} a step."
+    spread, at = _spread(widest["spread"], widest["T"], **widest["where"]), _at(widest["T"])
+    if by_kind["T"].nunique() > 1:
+        return f"With each kind at its longest sequence, networks differ most for {widest.name}: by {spread} a step, at {at}."
+    return f"At {at}, networks differ most for {widest.name}: by {spread} a step."
 
 
 def _split(study: Study) -> str:
@@ -226,12 +251,13 @@ def _split(study: Study) -> str:
     if not split:
         return ""
     disagree = "do not even agree on whether gradients vanish, stay or explode."
+    at = f" at {_at(T)}" if starts["sequence_length"].nunique() > 1 else ""
     if len(groups) == 1:
-        return f"Networks {disagree}"
+        return f"Networks{at} {disagree}"
     counts = [
         marked_count(n, kind, sequence_length=T) for n, kind in ((split, "settings_split"), (len(groups), "settings"))
     ]
-    return f"In {counts[0]} of {counts[1]} settings, networks {disagree}"
+    return f"In {counts[0]} of {counts[1]} settings{at}, networks {disagree}"
 
 
 def _zeros(study: Study) -> str:

@@ -151,7 +151,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         _chaos(study),
         _on_the_way(data),
         _normality(study),
-        facets.left_out(data),
+        facets.left_out(data, headline=True),
     ]
     return drawing.facts(title, alt, claims, shown, answer=claims[:3])
 

@@ -135,7 +135,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         + f". {facets.alt_panels(data['panel'].cat.categories)} {plain(text)}"
     )
     claims = [*_baselines(trained_parts), _crosses(trained_parts)]
-    claims += [_singly(study, part, trained_parts) for part in trained_parts] + [facets.left_out(data)]
+    claims += [_singly(study, part, trained_parts) for part in trained_parts] + [facets.left_out(data, headline=True)]
     settings = data.groupby(["panel", "middle", "hue"], observed=True)
     shown = [*data["metric"].unique(), *(["broken"] if broken else []), *(["mean"] if known else [])]
     classified = data[data["metric"] == "held_out_accuracy"]

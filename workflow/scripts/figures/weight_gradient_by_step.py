@@ -84,8 +84,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         return NOTHING.facts()
     whose = weight_of(measures.starts(study.all_runs))
     kinds_told = [_told(study, part, kind) for part in study.start_parts for kind in kinds_of(part)]
-    drawn = set(data["sequence_length"])  # a sweep of shorter sequences of the same networks has no bars
-    title = _title([kind for kind in kinds_told if kind.length in drawn] or kinds_told, whose)
+    title = _title(_of_one_length(kinds_told, set(data["sequence_length"])), whose)
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
         f"Bar charts{kinds}: what the steps at each lag add to the gradient of the recurrent weights. "
@@ -102,7 +101,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["several"] if len(data["panel"].cat.categories) > 1 else []),
     ]
     claims = [study.of_sweep(part, weights_sentence(part)) for part in study.start_parts]
-    return drawing.facts(title, alt, [*dict.fromkeys(claims), facets.left_out(data)], shown)
+    return drawing.facts(title, alt, [*dict.fromkeys(claims), facets.left_out(data, headline=True)], shown)
 
 
 def _told(study: Study, part: measures.Part, kind: Kind) -> Kind:
@@ -110,6 +109,12 @@ def _told(study: Study, part: measures.Part, kind: Kind) -> Kind:
     settings = {axis: value for axis, value in kind.where.items() if axis not in ("sweep", "sequence_length")}
     told = study.settings_of(part, settings)
     return replace(kind, name=name_of(told) if told else "")
+
+
+def _of_one_length(kinds: list[Kind], drawn: set[int]) -> list[Kind]:
+    """Those at the longest sequence that has bars: of six steps one may write half, of sixty it would be a finding."""
+    longest = max((kind.length for kind in kinds if kind.length in drawn), default=max(kind.length for kind in kinds))
+    return [kind for kind in kinds if kind.length == longest]
 
 
 def _title(kinds: list[Kind], whose: str) -> str:

@@ -18,6 +18,7 @@ from study.report.words import few, in_order, listed, name_of, named, ordered, u
 from study.settings import described_axes
 
 MOST_PANELS = 12
+OF_ALL = "The headline is of all values, drawn or not."
 inside = unbracketed  # a name that can stand in brackets
 OF_ONE_CELL = tuple(name for name, axis in described_axes().items() if len(axis["cells"]) == 1)
 HUE_FIRST = (
@@ -320,10 +321,11 @@ def hues(data: pd.DataFrame) -> dict[str, dict[str, tuple[Any, str]]]:
     return looks
 
 
-def left_out(data: pd.DataFrame) -> str:
-    """A sentence that names the panels that did not fit; empty if all did."""
+def left_out(data: pd.DataFrame, headline: bool = False) -> str:
+    """What names the panels that did not fit, and says that the ``headline`` is of all; empty if all are drawn."""
     names = [name for name in data["left_out"].unique() if name]
-    return not_drawn(listed(names) if names else "")
+    of_all = OF_ALL if headline and (names or ("fewer" in data and data["fewer"].any())) else ""
+    return " ".join(filter(None, [not_drawn(listed(names) if names else ""), of_all]))
 
 
 def not_drawn(names: str) -> str:

@@ -24,7 +24,7 @@ from study.files import places
 from study.files import seal as seals
 from study.files.writing import reading
 from study.report.findings import Study
-from study.report.measures import LINEAR_MATRICES, updates_made
+from study.report.measures import LINEAR_MATRICES, REST_MATRICES, updates_made
 from study.report.page_tables import check_summary, example_run, how_measured, time_spent
 from study.report.reader import variants_as_cells
 from study.report.sentences.checks import check_sentence
@@ -40,7 +40,11 @@ _RST = re.compile(r"([\\*`|_])")
 
 
 # What captions say of the engine's own parts, by what those parts say of themselves.
-OF_THE_ENGINE = {"linear_matrices": LINEAR_MATRICES, "clipping_rules": WHAT_RULES_DO}
+OF_THE_ENGINE = {
+    "linear_matrices": LINEAR_MATRICES,
+    "rest_matrices": REST_MATRICES,
+    "clipping_rules": WHAT_RULES_DO,
+}
 
 
 # ---- figures

@@ -165,8 +165,27 @@ def turning_theory(runs: pd.DataFrame) -> str:
 # By cell, what the linear law's ρ is of, where that is not the recurrent matrix: captions say it.
 LINEAR_MATRICES = {name: cell.linear_matrix for name, cell in CELLS.items() if cell.linear_matrix}
 
-# Cells whose step back at rest is ½ I + ¼ φ′(0) W, or φ′(0)²: captions print the formula of no other.
-OF_THE_FORMULA = ("gru", "gru_reset_before", "lstm")
+# By cell, what a step back multiplies by at rest: with zero biases, and with others.
+REST_MATRICES = {name: cell.rest_matrices for name, cell in CELLS.items() if cell.rest_matrices}
+
+
+def has_gate_biases(runs: pd.DataFrame) -> pd.Series:
+    """Whether a gate starts with biases that are not zero."""
+    return runs["chrono"].notna() | (runs["forget_bias"].astype(float).fillna(0.0) != 0.0)
+
+
+def rest_matrices(cells: pd.Series, biased: pd.Series) -> list[str]:
+    """What captions are told to explain of the law at rest of networks of these cells: the formula of each, and the letters in them."""
+    formulas = {
+        cell: matrices[bool(biased[cells == cell].any())]
+        for cell, matrices in REST_MATRICES.items()
+        if (cells == cell).any()
+    }
+    letters = {"W at rest": "W", "b at rest": "b_"}
+    return [
+        *(f"{cell}: {formula}" for cell, formula in formulas.items()),
+        *(name for name, letter in letters.items() if any(letter in formula for formula in formulas.values())),
+    ]
 
 
 def has_law_at_rest(runs: pd.DataFrame) -> pd.Series:

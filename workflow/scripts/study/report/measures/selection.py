@@ -90,6 +90,11 @@ def distinct_starts(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.drop_duplicates([name for name in settings() if name not in TRAINING])
 
 
+def with_gradient(starts: pd.DataFrame) -> pd.DataFrame:
+    """Those whose gradient is a number on all its way back. Of a state beyond the range of floats there is none that a format could lose."""
+    return starts[starts["log10_gradient_ratio"].notna()]
+
+
 def starts(runs: pd.DataFrame) -> pd.DataFrame:
     """Starts whose gradient has a way back (two steps at least): of the runs that train nothing; if there are none, of the others."""
     runs = runs[runs["sequence_length"] > 1]
