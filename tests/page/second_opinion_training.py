@@ -143,7 +143,7 @@ def middle(values: pd.Series) -> float:
 
 
 def remedy_values(tables: Tables, where: Where) -> np.ndarray:
-    """What the seeds of one way of training have by one quality; of a run that broke down, the result is that of no memory."""
+    """What the seeds of one way of training have by one quality; of a run that broke down, the accuracy of no memory or ten times its loss."""
     settings = {name: value for name, value in where.items() if name != "quality"}
     runs, quality = once(chosen(tables["runs"], settings)), where["quality"]
     runs = runs[runs["task"] == commonest_task(tables)]
@@ -154,9 +154,11 @@ def remedy_values(tables: Tables, where: Where) -> np.ndarray:
     values = runs[quality].astype(float)
     if quality == "updates_to_success" and values.notna().any():
         values = values.fillna(math.inf)
-    classified = runs["baseline_accuracy"].notna()
-    if quality in ("held_out_accuracy", "held_out_loss") and classified.any() == (quality == "held_out_accuracy"):
-        values = values.mask(broke(runs), runs[quality.replace("held_out", "baseline")].astype(float))
+    if quality == "held_out_accuracy":
+        values = values.mask(broke(runs), runs["baseline_accuracy"].astype(float))
+    if quality == "held_out_loss":
+        worst = 10.0 * runs["baseline_loss"].astype(float)
+        values = pd.Series(np.fmin(values.mask(broke(runs), worst), worst))
     return values.dropna().to_numpy()
 
 

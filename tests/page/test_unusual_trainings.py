@@ -785,3 +785,27 @@ def test_a_clear_mean_is_said_before_a_clear_single_setting() -> None:
         if text.startswith("On alpha") and "learning rate = 0.03 " in text and "clearly" in text
     )
     assert clear < mixed
+
+
+# ---- losses beyond all bounds
+
+
+def test_a_loss_beyond_all_bounds_does_not_set_the_scale(tmp_path: Path) -> None:
+    """One run at 3 × 10²⁰⁰ made an axis from 10⁻¹⁹ to 10²¹⁶, and no other dot could be told from its neighbour."""
+    runs = [
+        TRAIN | {"task": "input_mean", "accuracy": None, "held_out_loss": loss, "clipping": rule, "seed": s}
+        for rule, losses in (("none", (2.8e200, 7.9, 2.0)), ("norm:1.0", (0.5, 0.4, 1e2)))
+        for s, loss in enumerate(losses)
+    ]
+    tables = tables_of(tmp_path, runs)
+    data = training_results.frame(tables)
+    with style.theme():
+        (ax,) = training_results.draw(data).axes
+    low, high = ax.get_ylim()
+    assert low > 0.001 and high < 23.0 * 25  # the interval is drawn up to a decade beyond the runs
+    (above,) = [each for each in ax.collections if each.get_gid() == "beyond"]
+    assert sorted(y for _, y in above.get_offsets()) == pytest.approx([23.0, 23.0])
+    _, said = claims(training_results, tables)
+    assert "Triangles are runs with a loss more than ten times that of the dashed line: 2 of 6." in said
+    caption = render("training_results", facts=training_results.facts(data, tables.study))
+    assert "A triangle is a run whose loss is more than ten times that of the dashed line." in caption

@@ -177,10 +177,11 @@ def _with_costs(runs: pd.DataFrame, timings: pd.DataFrame) -> pd.DataFrame:
     runs = measures.results(runs).merge(timings, on="run_key", how="left")
     made = runs["updates"].where(runs["first_nonfinite_update"].isna(), runs["first_nonfinite_update"] + 1)
     made = runs["updates_to_success"].fillna(made)  # a run that succeeds ends there
-    achieved = {
-        metric: runs[metric].where(runs["metric"] != metric, runs["result"]) for metric in sorted(set(runs["metric"]))
-    }
-    return runs.assign(update_milliseconds=1000.0 * runs["seconds"] / made, **achieved)
+    loss = measures.counted(runs["held_out_loss"], runs["baseline_loss"], runs["broken"])
+    accuracy = runs["result"].where(runs["metric"] == "held_out_accuracy", runs["held_out_accuracy"])
+    return runs.assign(
+        update_milliseconds=1000.0 * runs["seconds"] / made, held_out_loss=loss, held_out_accuracy=accuracy
+    )
 
 
 def _rows(name: str, chosen: dict[str, Any], runs: pd.DataFrame, asked: Iterable[str]) -> pd.DataFrame:

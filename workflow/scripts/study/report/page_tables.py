@@ -158,6 +158,7 @@ def how_measured(study: Study) -> dict[str, Any]:
             part.trains and part.runs["broken"].any() and not part.runs["broken"].all() for part in study.parts
         ),
         "clipped": _clipped(study),
+        "worst": spelled(int(measures.WORST)),
         "results": listed(
             [
                 words
