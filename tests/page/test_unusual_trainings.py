@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from pathlib import Path
@@ -809,3 +810,37 @@ def test_a_loss_beyond_all_bounds_does_not_set_the_scale(tmp_path: Path) -> None
     assert "Triangles are runs with a loss more than ten times that of the dashed line: 2 of 6." in said
     caption = render("training_results", facts=training_results.facts(data, tables.study))
     assert "A triangle is a run whose loss is more than ten times that of the dashed line." in caption
+
+
+# ---- what is clipped in one sweep alone
+
+
+def test_what_is_said_of_clipping_names_the_sweep_that_clips(tmp_path: Path) -> None:
+    """ "The highest norm before clipping is 1.7" was that of one sweep; another, which clips nothing, had 3.0 and was not mentioned."""
+    runs = [
+        TRAIN | {"clipping": c, "seed": s, "sweep": "ours", "norm": 0.2} for c in ("none", "norm:1.0") for s in (0, 1)
+    ]
+    runs += [TRAIN | {"cell": "gru", "seed": s, "sweep": "mine", "norm": 0.5} for s in (0, 1)]
+    title, said = claims(clipping_norms, tables_of(tmp_path, runs))
+    assert title == "Sweep ours: norm:1.0 clips 100 % of all updates; no run breaks down, with or without clipping."
+    assert "These are the runs of sweep ours: nothing else in this study is clipped." in said
+    assert any(each.startswith("Their highest norm before clipping is 1.6, ") for each in said)
+    title, said = claims(clipping_norms, tables_of(tmp_path, runs[:4]))
+    assert title.startswith("norm:1.0 clips") and any(each.startswith("The highest norm before") for each in said)
+
+
+@pytest.mark.parametrize("rules", [3, 5, 6])
+def test_words_above_a_panel_stay_above_it(tmp_path: Path, rules: int) -> None:
+    """ "7 of 7 break down (×)" was printed over the neighbour's "of updates", and cut off at the edge."""
+    every = ["none", *(f"norm:{i}.0" for i in range(1, rules))]
+    runs = [
+        TRAIN | {"clipping": c, "seed": s, "norm": 9.0, "breaks_at": 2 if r == 0.9 else None, "spectral_radius": r}
+        for c in every for s in range(7) for r in (0.9, 1.2)
+    ]  # fmt: skip
+    with style.theme():
+        figure = clipping_norms.draw(clipping_norms.frame(tables_of(tmp_path, runs)))
+        figure.draw_without_rendering()
+    boxes = [ax._left_title.get_window_extent() for ax in figure.axes]
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+    for row in (boxes[:rules], boxes[rules:]):
+        assert all(a.x1 + 6 < b.x0 for a, b in itertools.pairwise(row))  # pixels
