@@ -844,3 +844,40 @@ def test_words_above_a_panel_stay_above_it(tmp_path: Path, rules: int) -> None:
     assert max(box.x1 for box in boxes) <= figure.bbox.x1
     for row in (boxes[:rules], boxes[rules:]):
         assert all(a.x1 + 6 < b.x0 for a, b in itertools.pairwise(row))  # pixels
+
+
+def test_a_legend_has_each_colour_once_and_no_value_that_is_not_there(tmp_path: Path) -> None:
+    """ "vanilla", of a sweep that asks about clipping, stood among the cells, in the blue of a clipping rule."""
+    runs = [TRAIN | {"cell": c, "seed": s, "sweep": "mine"} for c in ("gru", "lstm") for s in (0, 1)]
+    runs += [TRAIN | {"clipping": c, "seed": s, "sweep": "ours"} for c in ("none", "norm:1.0") for s in (0, 1)]
+    looks = facets.hues(training_results.frame(tables_of(tmp_path, runs)))
+    assert {asked: list(values) for asked, values in looks.items()} == {
+        "cell": ["gru", "lstm"],
+        "clipping": ["no clipping", "norm:1.0"],
+    }
+    paint = [colour for values in looks.values() for colour, _ in values.values()]
+    assert (
+        len(set(map(str, paint))) == 4
+        and looks["clipping"]["norm:1.0"][0] == style.rule_colours(["norm:1.0"])["norm:1.0"]
+    )
+
+
+def test_a_curve_under_another_is_seen(tmp_path: Path) -> None:
+    """ "no clipping" lay under a rule that hardly clips, less than a line's width away, and could not be seen."""
+    medians = pd.DataFrame(
+        [
+            {"hue": h, "update": u, "middle": f * 2.0**-u}
+            for h, f in (("a", 1.0), ("b", 1.001), ("c", 1.5))
+            for u in range(8)
+        ]
+    )
+    assert learning_curves.hiding(medians, ["a", "b", "c"], (0.005, 2.0)) == [["a", "b"], ["c"]]
+    assert learning_curves.coinciding(medians, ["a", "b", "c"]) == [["a"], ["b"], ["c"]]
+    data = learning_curves.frame(
+        tables_of(tmp_path, [TRAIN | {"clipping": c, "seed": s} for c in ("none", "norm:1.0") for s in (0, 1)])
+    )
+    data["loss"] *= data["hue"].map({"no clipping": 1.0, "norm:1.0": 1.002}).astype(float)
+    with style.theme():
+        (ax,) = learning_curves.draw(data).axes
+    below, above = (line for line in ax.lines if str(line.get_gid()).startswith("loss "))
+    assert below.get_linewidth() > above.get_linewidth() and below.get_linestyle() == "-" != above.get_linestyle()
