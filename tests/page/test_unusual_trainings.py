@@ -14,6 +14,7 @@ import pytest
 from figures import clipping_norms, learning_curves, radius_length_map, remedies, success_rate, training_results
 from study.report import facets, measures, reader, style
 from study.report.findings import Study
+from study.report.page_tables import notes_of
 from study.report.sentences.checks import check_sentence
 from study.report.sentences.training_change import changes_by_value, split_axis
 from study.report.sentences.training_headline import training_headline
@@ -881,3 +882,26 @@ def test_a_curve_under_another_is_seen(tmp_path: Path) -> None:
         (ax,) = learning_curves.draw(data).axes
     below, above = (line for line in ax.lines if str(line.get_gid()).startswith("loss "))
     assert below.get_linewidth() > above.get_linewidth() and below.get_linestyle() == "-" != above.get_linestyle()
+
+
+# ---- what the plan noted
+
+
+def test_notes_of_the_plan_stand_on_the_page(tmp_path: Path) -> None:
+    """The log said that adagc clips as norm:1.0 does, for training ends before its threshold acts; the page compared it and said nothing."""
+    grid = {"task": "digits", "clipping": ["adagc:1.05", "none"], "updates": 60, "learning_rate": 0.1}
+    config = {"gate": {"tolerance": {"float64": 1e-10}}, "sweeps": {"ours": {"seeds": 2, "grid": grid}}}
+    data = {
+        "weather": {
+            "report": ["temps.csv: 9 rows", "sequences have 15 to 25 steps, median 21; shorter ones end earlier"],
+            "warnings": [],
+        }
+    }
+    notes = notes_of(config, data)
+    assert notes == [
+        "Sweep ours, clipping: adagc:1.05 clips as norm:1.0 does; its own threshold acts after 100 updates, and there are 60.",
+        "Sequences of weather: sequences have 15 to 25 steps, median 21; shorter ones end earlier.",
+    ]
+    assert notes_of(config | {"sweeps": {"ours": {"seeds": 2, "grid": grid | {"updates": 200}}}}, {}) == []
+    page = page_of(tmp_path, [TRAIN], sweeps=config["sweeps"])[0]
+    assert notes[0] in page[page.index("How it was measured</h2>") :]

@@ -310,20 +310,15 @@ def of_part(part: Part, trained: Sequence[Part]) -> str:
 
 
 def hues(data: pd.DataFrame) -> dict[str, dict[str, tuple[Any, str]]]:
-    """By the axis that is asked about: its values in words and in order, each with its colour and marker.
-
-    Only values of runs whose part asks about it: another sweep's cell is not in the picture. Where several axes are asked about, no two of
-    their names share a colour while there are others; clipping rules keep theirs, which other figures have too.
-    """
+    """By the axis that is asked about, its values in words and in order, with colour and marker; of several axes none twice. Clipping rules keep theirs."""
     looks: dict[str, dict[str, tuple[Any, str]]] = {asked: {} for asked in data["asked"].unique()}
     taken: set[Any] = set()
     for asked in sorted(looks, key=lambda axis: axis != "clipping"):
         values = ordered(asked, data.loc[data["asked"] == asked, asked]) if asked else [""]
         used = sum(colour.lower() in taken for colour in CATEGORIES)
-        paint = colours(asked, values, used) if asked else {"": CATEGORIES[0]}
-        words = [named(asked, value) if asked else "" for value in values]
-        looks[asked] = {w: (paint[v], marker(used + i)) for i, (w, v) in enumerate(zip(words, values, strict=True))}
-        taken |= {to_hex(colour) for colour in paint.values()} if asked else set()
+        paint = colours(asked or None, values, used)
+        looks[asked] = {named(asked, v) if asked else "": (paint[v], marker(used + i)) for i, v in enumerate(values)}
+        taken |= set(map(to_hex, paint.values()))
     return looks
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from rnn_core import CELLS
 from rnn_core.clipping import WHAT_RULES_DO
 from rnn_core.experiment import SEPARATOR, WITHOUT_MATRIX
 from rnn_core.tasks import GENERATED
+from study.config.idle import about_numbers
 from study.report import measures, statistics
 from study.report.findings import Study
 from study.report.words import listed, marked, marked_count, number, spelled
@@ -124,6 +127,30 @@ def _window(networks: pd.DataFrame) -> dict[str, str]:
         "last": marked(number(window.last), "settled_to", window.last, **where),
         "median": " in the median of the networks" if window.networks > 1 else "",
     }
+
+
+def notes_of(config: Mapping[str, Any], data: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the plan noted about settings and data, as far as it says what the numbers mean.
+
+    Args:
+        config: of the study.
+        data: by task, what was written about its sequences: ``report`` and ``warnings``.
+    """
+    of_data = [
+        f"Sequences of {task}: {line}"
+        for task, facts in data.items()
+        for line in [*(each for each in facts["report"] if "end earlier" in each), *facts["warnings"]]
+    ]
+    return [f"{_in_words(note)}." for note in [*about_numbers(config), *of_data]]
+
+
+def _in_words(note: str) -> str:
+    """Sweep ours, clipping: …, instead of the path of a key in the config."""
+    return re.sub(
+        r"^sweeps\.([^.:]+)(?:\.grid)?(?:\.(\w+))?:",
+        lambda key: f"Sweep {key[1]}{f', {key[2]}' if key[2] else ''}:",
+        note,
+    )
 
 
 def how_measured(study: Study) -> dict[str, Any]:
