@@ -71,6 +71,49 @@ def test_one_update_is_no_updates() -> None:
     assert text.endswith("within 1 update. Success takes 1 update.")
 
 
+def test_one_run_that_succeeds_is_the_one_run() -> None:
+    """The page said "1 of 1 runs succeed (21 % to 100 %)", and of a network that vanishes "none of 1 stay"."""
+    done = {"task": "temporal_order", "success_below": 0.1, "updates": 9}
+    assert "On temporal_order, the one run succeeds, within 9 updates. Success takes 4 updates." in sentences(
+        [trained(1.0, success=True, updates_to_success=4.0, **done)]
+    )
+    assert any(
+        "the one run does not succeed, within 9 updates." in s for s in sentences([trained(0.3, success=False, **done)])
+    )
+    assert [plain(row.verdict) for row in Study(frame([start(-1.0)])).tables[0].rows] == ["the one does not stay"]
+
+
+def test_half_of_the_time_is_said_where_it_is_not_the_most() -> None:
+    """ "Success takes between 90 and 120 updates, half of the time at most 120"."""
+    done = {"task": "temporal_order", "success": True, "success_below": 0.1, "updates": 120}
+    said = " ".join(
+        sentences([trained(1.0, seed=s, updates_to_success=n, **done) for s, n in enumerate((90.0, 120.0, 120.0))])
+    )
+    assert "Success takes between 90 and 120 updates." in said
+    said = " ".join(
+        sentences([trained(1.0, seed=s, updates_to_success=n, **done) for s, n in enumerate((90.0, 100.0, 120.0))])
+    )
+    assert "Success takes between 90 and 120 updates, half of the time at most 100." in said
+
+
+def test_a_range_of_seeds_says_so_where_a_seed_has_several_runs() -> None:
+    """ "none of 28 (0 % to 35 %)" is a riddle: of 28 runs the range would end at 12 %. It is that of seven seeds."""
+    runs = [
+        trained(math.nan if c == "none" and r == 0.1 else 0.5, seed=s, clipping=c, learning_rate=r, success=False, success_below=0.1, task="temporal_order")
+        for s in range(7) for c in ("none", "norm:1.0") for r in (0.01, 0.03, 0.1, 0.3)
+    ]  # fmt: skip
+    said = sentences(runs)
+    (asked,) = [text for text in said if "within 9 updates" in text]
+    (broke,) = [text for text in said if "runs break down because" in text]
+    for text in (asked, broke):
+        assert (
+            "none of 28" in text
+            and "0 % to 35 %" in text
+            and "These ranges are of seven seeds, not of single runs." in text
+        )
+    assert not any("These ranges" in text for text in sentences([run for run in runs if run["learning_rate"] == 0.1]))
+
+
 def test_one_network_stays() -> None:
     """A cell of the table said "1 of 1 stay"."""
     assert [plain(row.verdict) for row in Study(frame([start(0.0)])).tables[0].rows] == ["1 of 1 stays"]

@@ -143,6 +143,8 @@ def row_words(part: measures.Part, chosen: Mapping[str, Any], runs: pd.DataFrame
     if critical is None:
         counts = measures.regime_counts(runs)
         stay = count_of(counts["stable"], "regime_count", regime="stable", **where)
+        if len(runs) == 1 and not counts["stable"]:
+            return "the one does not stay"
         return f"{stay} of {count_of(len(runs), 'starts_at_longest', **where)} {VERBS['stable'][counts['stable'] != 1]}"
     if math.isfinite(critical.radius.value):
         theory = measures.theory_critical(runs)

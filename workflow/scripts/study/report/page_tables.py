@@ -16,6 +16,7 @@ from rnn_core.tasks import GENERATED
 from study.config.idle import about_numbers
 from study.report import measures, statistics
 from study.report.findings import Study
+from study.report.phrases import counted
 from study.report.words import listed, marked, marked_count, number, spelled
 from study.screen import progress
 from study.settings import axis_defaults, described_axes
@@ -129,6 +130,11 @@ def _window(networks: pd.DataFrame) -> dict[str, str]:
     }
 
 
+def _networks(count: int, kind: str) -> str:
+    """1 network, 12 networks; empty of none."""
+    return counted(count, "network", marked_count(count, kind)) if count else ""
+
+
 def notes_of(config: Mapping[str, Any], data: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What the plan noted about settings and data, as far as it says what the numbers mean.
 
@@ -174,11 +180,11 @@ def how_measured(study: Study) -> dict[str, Any]:
             for name in ("linear law", "operating point", "mean field", "dynamic mean field", "law at rest")
             if (networks["predicted_by"] == name).any()
         ],
-        "bistable": marked_count(bistable, "bistable") if bistable else "",
-        "dead": marked_count(dead, "with_dead_samples") if dead else "",
+        "bistable": _networks(bistable, "bistable"),
+        "dead": _networks(dead, "with_dead_samples"),
         "several": study.tests > 1,
-        "unsettled": marked_count(unsettled, "never_settled") if unsettled else "",
-        "unpredicted": marked_count(unpredicted, "unpredicted") if unpredicted else "",
+        "unsettled": _networks(unsettled, "never_settled"),
+        "unpredicted": _networks(unpredicted, "unpredicted"),
         "bidirectional": bool((runs["bidirectional"] == True).any()),  # noqa: E712  (a study's own cells have nulls)
         "turning": _turning(study),
         "breakdowns": any(
