@@ -210,6 +210,14 @@ def test_a_measure_without_a_dot_has_no_scale(make_study: Any) -> None:
     assert not len(ax.get_xticks()) and {t.get_text() for t in ax.texts} == {"never"}
 
 
+def test_long_names_leave_a_sentence_short() -> None:
+    """Three names of eight words each made a sentence of 34 words."""
+    names = [f"vanilla (sgd, ρ = {i}, H = 64, full gradient, norm:0.1, learning rate = 0.5)" for i in range(12)]
+    assert (
+        remedies._some(names, 4).startswith(f"{names[0]} and ") and remedies._some(["a", "b", "c"], 4) == "a, b and c"
+    )
+
+
 def test_one_way_of_training_is_compared_with_nothing(make_study: Any) -> None:
     data, facts, _ = show(remedies, make_study(runs({"vanilla": 0.5})))
     assert data.empty and not facts["drawn"]

@@ -15,6 +15,7 @@ from figures import clipping_norms, learning_curves, radius_length_map, remedies
 from study.report import facets, measures, reader, style
 from study.report.findings import Study
 from study.report.page_tables import notes_of
+from study.report.sentences import training
 from study.report.sentences.checks import check_sentence
 from study.report.sentences.training_change import changes_by_value, split_axis
 from study.report.sentences.training_headline import training_headline
@@ -81,6 +82,19 @@ def test_one_run_that_succeeds_is_the_one_run() -> None:
         "the one run does not succeed, within 9 updates." in s for s in sentences([trained(0.3, success=False, **done)])
     )
     assert [plain(row.verdict) for row in Study(frame([start(-1.0)])).tables[0].rows] == ["the one does not stay"]
+
+
+def test_a_setting_that_lost_every_run_is_never_the_best() -> None:
+    """Its runs count with the baseline. Where the others are below that, "the best mean accuracy" was of a setting without a result."""
+    runs = [
+        trained(a, seed=s, clipping=c)
+        for c, a in (("none", math.nan), ("norm:1.0", 0.05), ("norm:0.1", 0.02))
+        for s in range(3)
+    ]
+    (best,) = [text for text in sentences(runs) if "the best mean held-out accuracy" in text]
+    assert "of 3 settings is 5 %" in best and "for norm:1.0." in best
+    part = Study(frame(runs)).trained_parts[0]
+    assert training._ranked(part, "clipping", part.runs) == ["norm:1.0", "norm:0.1", "none"]
 
 
 def test_half_of_the_time_is_said_where_it_is_not_the_most() -> None:

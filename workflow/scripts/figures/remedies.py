@@ -44,6 +44,7 @@ NOTHING = drawing.Nothing(
 )
 MOST_REMEDIES = 16  # rows that the picture has room for
 RESULTS = ("held_out_accuracy", "held_out_loss")  # qualities that a remedy does not have whose runs all broke down
+MOST_WORDS = 14  # of names in a sentence
 NO_RESULT = "No remedy has a result: every run breaks down."
 FLAT = 1e-9  # relative range of values that are alike
 SHARED = (*measures.NOT_COMPARED, "task")
@@ -322,7 +323,7 @@ def _without_result(data: pd.DataFrame) -> str:
     if not without or len(without) == len(remedies):  # the title says it of all
         return ""
     count = f"{marked_count(len(without), 'remedies_without_result')} of {_count(len(remedies))} remedies"
-    return f"{count} {'has' if len(without) == 1 else 'have'} no result, because every run broke down, and {'stands' if len(without) == 1 else 'stand'} last: {few(without, 4)}."
+    return f"{count} {'has' if len(without) == 1 else 'have'} no result, because every run broke down, and {'stands' if len(without) == 1 else 'stand'} last: {_some(without, 4)}."
 
 
 def _cut(data: pd.DataFrame) -> str:
@@ -332,7 +333,7 @@ def _cut(data: pd.DataFrame) -> str:
         return ""
     count = marked_count(len(without_room), "remedies_not_drawn")
     are = "is" if len(without_room) == 1 else "are"
-    return f"{count} of the remedies {are} compared, but not drawn, because there is no room: {few(without_room, 4)}."
+    return f"{count} of the remedies {are} compared, but not drawn, because there is no room: {_some(without_room, 4)}."
 
 
 def _title(best: dict[str, Best], remedies: int) -> str:
@@ -352,6 +353,13 @@ def _title(best: dict[str, Best], remedies: int) -> str:
         return text
     by = sum(map(len, clear.values()))
     return f"By {by} of {len(best)} measures one of {_count(remedies)} remedies is clearly the best, and it is not always the same."
+
+
+def _some(remedies: list[str], most: int) -> str:
+    """At most so many names, and fewer of long ones: a sentence of three has no end otherwise."""
+    while most > 2 and len(few(remedies, most).split()) > MOST_WORDS:
+        most -= 1
+    return few(remedies, most)
 
 
 def _count(remedies: int) -> str:
@@ -374,7 +382,7 @@ def _claim(data: pd.DataFrame, name: str, best: Best) -> str:
         )
         return f"The {quality.label} cannot be compared: {why}."
     value += " in the median" if np.isinf(rows["value"]).any() else ""
-    said = f"The {quality.label} is {quality.ahead} for {few([best.remedy, *best.tied], 3)}: {value}{spread}"
+    said = f"The {quality.label} is {quality.ahead} for {_some([best.remedy, *best.tied], 3)}: {value}{spread}"
     if best.tied and not (best.level or best.behind):
         which = "both remedies" if len(best.tied) == 1 else "all remedies"
         return f"The {quality.label} is the same for {which}, seed by seed: {value}{spread}."
@@ -389,8 +397,8 @@ def _claim(data: pd.DataFrame, name: str, best: Best) -> str:
     if not best.behind:
         return f"{said}, not clearly ahead of {'the' if best.others == 1 else 'any'} other."
     if len(best.level) <= len(best.behind):
-        return f"{said}, clearly ahead of all but {few(best.level, 4)}."
-    return f"{said}, clearly ahead of {few(best.behind[::-1], 3)} only."
+        return f"{said}, clearly ahead of all but {_some(best.level, 4)}."
+    return f"{said}, clearly ahead of {_some(best.behind[::-1], 3)} only."
 
 
 # ---- how it is drawn

@@ -231,7 +231,7 @@ def _best_of(part: measures.Part, rows: pd.DataFrame) -> Any:
     """The column whose runs have the best mean in a row; null where none has a result."""
     sign = 1.0 if str(part.runs["metric"].iloc[0]) == "held_out_accuracy" else -1.0
     cells = {key_of(v): at_value(rows, part.column, v) for v in part.columns}
-    means = {value: sign * measures.outcome(runs).value for value, runs in cells.items() if len(runs)}
+    means = {value: sign * measures.outcome(runs).value for value, runs in cells.items() if not runs["broken"].all()}
     return max((value for value in means if math.isfinite(means[value])), key=lambda v: means[v], default=None)
 
 
