@@ -226,14 +226,17 @@ def median_end(values: list[float], upper: bool) -> float:
 
 @remembered
 def outcomes(tables: Tables, where: Where) -> pd.DataFrame:
-    """Trained runs with their result; broken ones have what knows nothing."""
+    """Trained runs with their result. A broken one has the accuracy of what knows nothing, or ten times its loss; no loss is more than that."""
     runs = pick(one_each(tables)[lambda r: r["updates"] > 0], where).copy()
     runs["accuracy"] = runs["baseline_accuracy"].notna()
     values, broken = [], []
     for row in runs.to_dict("records"):
         own = row["held_out_accuracy"] if row["accuracy"] else row["held_out_loss"]
         bad = not pd.isna(row["first_nonfinite_update"]) or pd.isna(own) or math.isinf(own)
-        values.append((row["baseline_accuracy"] if row["accuracy"] else row["baseline_loss"]) if bad else own)
+        worst = 10.0 * row["baseline_loss"]
+        values.append(
+            (row["baseline_accuracy"] if bad else own) if row["accuracy"] else worst if bad else min(own, worst)
+        )
         broken.append(bad)
     runs["result"], runs["broken"] = np.array(values, dtype=float), broken
     return runs
@@ -428,6 +431,14 @@ def success_points(tables: Tables, where: Where, end: int, sign: float) -> float
     found = student(paired(tables, where, runs.assign(v=runs["success"].astype(float)), "v"))
     ends = [min(1.0, max(-1.0, sign * each)) for each in found]
     return [ends[0], min(ends[1:]), max(ends[1:])][end]
+
+
+def beyond(tables: Tables, where: Where) -> float:
+    """Runs that came to their end with a loss more than ten times that of what knows nothing."""
+    rows = outcomes(tables, where).to_dict("records")
+    return float(
+        sum(not (r["broken"] or r["accuracy"]) and r["held_out_loss"] > 10.0 * r["baseline_loss"] for r in rows)
+    )
 
 
 def broken(tables: Tables, where: Where) -> float:
@@ -833,6 +844,7 @@ KINDS: dict[str, Kind] = {
     ),
     "trained_runs": lambda t, w: float(len(outcomes(t, w))),
     "broken": broken,
+    "beyond": beyond,
     "broken_share_low": lambda t, w: max(0.0, wilson(t, w, upper=False)),
     "broken_share_high": lambda t, w: min(1.0, wilson(t, w, upper=True)),
     "best_in": best_in,

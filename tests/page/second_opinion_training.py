@@ -150,7 +150,7 @@ def middle(values: pd.Series) -> float:
 
 
 def remedy_values(tables: Tables, where: Where) -> np.ndarray:
-    """What the seeds of one way of training have by one quality; of a run that broke down, the result is that of no memory."""
+    """What the seeds of one way of training have by one quality; of a run that broke down, the accuracy of no memory or ten times its loss."""
     settings = {name: value for name, value in where.items() if name != "quality"}
     runs, quality = once(chosen(tables["runs"], settings)), where["quality"]
     runs = runs[runs["task"] == commonest_task(tables)]
@@ -161,9 +161,11 @@ def remedy_values(tables: Tables, where: Where) -> np.ndarray:
     values = runs[quality].astype(float)
     if quality == "updates_to_success" and values.notna().any():
         values = values.fillna(math.inf)
-    classified = runs["baseline_accuracy"].notna()
-    if quality in ("held_out_accuracy", "held_out_loss") and classified.any() == (quality == "held_out_accuracy"):
-        values = values.mask(broke(runs), runs[quality.replace("held_out", "baseline")].astype(float))
+    if quality == "held_out_accuracy":
+        values = values.mask(broke(runs), runs["baseline_accuracy"].astype(float))
+    if quality == "held_out_loss":
+        worst = 10.0 * runs["baseline_loss"].astype(float)
+        values = pd.Series(np.fmin(values.mask(broke(runs), worst), worst))
     return values.dropna().to_numpy()
 
 
@@ -195,13 +197,27 @@ def remedy(which: int) -> Callable[[Tables, Where], float]:
 
 
 def remedies(tables: Tables, where: Where) -> float:
-    """How many ways of training the task with the most runs has, up to as many as are drawn."""
-    runs = tables["runs"][tables["runs"]["updates"] > 0]
-    runs = runs[runs["task"] == commonest_task(tables)]
+    """How many ways of training the task with the most runs has."""
+    return float(len(set(ways_of_training(tables))))
+
+
+def ways_of_training(tables: Tables) -> pd.Series:
+    """By run of that task, its way of training as one text."""
+    runs = once(tables["runs"][tables["runs"]["updates"] > 0])
+    runs = runs[runs["task"] == commonest_task(tables)].set_index("run_key", drop=False)
     names = list(runs.columns)
     settings = names[names.index("run_key") + 1 : names.index("task_input_size")]
     ways = [name for name in settings if name not in ("seed", "trace_every")]
-    return float(min(16, len(runs[ways].drop_duplicates())))
+    return pd.Series([repr(way) for way in runs[ways].itertuples(index=False, name=None)], index=runs.index)
+
+
+def remedies_without_result(tables: Tables, where: Where) -> float:
+    """Ways of training of which every run broke down."""
+    lost = broke(once(tables["runs"]).set_index("run_key", drop=False))
+    by_way: dict[str, list[bool]] = {}
+    for key, way in ways_of_training(tables).items():
+        by_way.setdefault(way, []).append(bool(lost[key]))
+    return float(sum(map(all, by_way.values())))
 
 
 KINDS: dict[str, Callable[[Tables, Where], float]] = {
@@ -209,6 +225,8 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "remedy_low": remedy(-1),
     "remedy_high": remedy(1),
     "remedies": remedies,
+    "remedies_without_result": remedies_without_result,
+    "remedies_not_drawn": lambda tables, where: remedies(tables, where) - 16,
     "runs_below_baseline": runs_below_baseline,
     "runs_below_at_first": runs_below_at_first,
     "runs_with_end": runs_with_end,

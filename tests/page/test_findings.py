@@ -358,6 +358,27 @@ def test_broken_runs_count_with_what_knows_nothing() -> None:
     assert "1 of 3 broke down" in map(plain, cells[0].notes)
 
 
+@pytest.mark.parametrize("loss", [math.nan, 1e3, 2.8e200])
+def test_a_loss_beyond_all_bounds_counts_as_a_breakdown_does(loss: float) -> None:
+    """Seven runs that ended as nan counted as 0.08, and seven at 10²⁰⁰ in full: the first had a loss "4.94 × 10⁶ times lower"."""
+    runs = [regressed(0.5, seed=s, clipping="norm:1.0") for s in range(7)]
+    runs += [regressed(loss, seed=s, clipping="none") for s in range(6)] + [regressed(2.0, seed=6, clipping="none")]
+    study = Study(frame(runs))
+    mean = 10.0 ** ((6 * math.log10(10 * 2.3) + math.log10(2.0)) / 7)
+    assert learnt(study).rows[0].cells[0].value == pytest.approx(mean)
+    assert study.trained_parts[0].runs["result"].max() == pytest.approx(23.0)
+    (compared,) = study.of(study.trained_parts[0], "clipping", "held_out_loss", pooled=True)
+    assert 10.0**-compared.effect.value == pytest.approx(mean / 0.5)
+
+
+def test_no_run_counts_as_better_for_having_broken_down() -> None:
+    """A mean may be lower because a run broke down that was above the baseline."""
+    level = {"none": math.nan, "norm:1.0": 2.3 * 9.9, "norm:0.1": 2.3 * 1.5, "value:1.0": 1.0}
+    runs = [regressed(loss, seed=s, clipping=rule) for rule, loss in level.items() for s in range(6)]
+    results = frame(runs).pipe(measures.results).groupby("clipping")["result"].mean()
+    assert results[list(level)].is_monotonic_decreasing and results["value:1.0"] == 1.0
+
+
 def test_the_table_of_results_has_the_axis_that_was_swept() -> None:
     """Three learning rates and no clipping: the columns are learning rates, and a sentence says which is best."""
     level = {0.001: 0.3, 0.01: 0.9, 0.1: 0.1}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -205,11 +207,19 @@ DECADES = (
 SHARES = [{"part": "engine", "seconds": 1.5, "share": 0.25}]
 
 
-def page_of(folder: Path, runs: list[dict[str, Any]]) -> tuple[str, dict[str, pd.DataFrame]]:
+def page_of(
+    folder: Path, runs: list[dict[str, Any]], sweeps: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[str, dict[str, pd.DataFrame]]:
     """The page of a study that nobody ran, with every figure's sentences; and its tables."""
     files = write_tables(folder, runs)
     tables = figure_reader.Tables(files)
-    config = {"study": "drawn", "title": "A drawn study", "question": "What is true?", "sweeps": {}, "figures": FIGURES}
+    config = {
+        "study": "drawn",
+        "title": "A drawn study",
+        "question": "What is true?",
+        "sweeps": dict(sweeps),
+        "figures": FIGURES,
+    }
     figures = []
     for name in FIGURES:
         module = importlib.import_module(f"figures.{name}")

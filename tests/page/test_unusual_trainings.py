@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from figures import clipping_norms, learning_curves, radius_length_map, remedies, success_rate, training_results
 from study.report import facets, measures, reader, style
 from study.report.findings import Study
+from study.report.page_tables import notes_of
+from study.report.sentences import training
 from study.report.sentences.checks import check_sentence
 from study.report.sentences.training_change import changes_by_value, split_axis
 from study.report.sentences.training_headline import training_headline
@@ -67,6 +70,62 @@ def test_one_update_is_no_updates() -> None:
     done = {"task": "temporal_order", "success": True, "updates_to_success": 1.0, "success_below": 0.1, "updates": 1}
     (text,) = [text for text in sentences([trained(1.0, seed=s, **done) for s in range(3)]) if "Success" in text]
     assert text.endswith("within 1 update. Success takes 1 update.")
+
+
+def test_one_run_that_succeeds_is_the_one_run() -> None:
+    """The page said "1 of 1 runs succeed (21 % to 100 %)", and of a network that vanishes "none of 1 stay"."""
+    done = {"task": "temporal_order", "success_below": 0.1, "updates": 9}
+    assert "On temporal_order, the one run succeeds, within 9 updates. Success takes 4 updates." in sentences(
+        [trained(1.0, success=True, updates_to_success=4.0, **done)]
+    )
+    assert any(
+        "the one run does not succeed, within 9 updates." in s for s in sentences([trained(0.3, success=False, **done)])
+    )
+    assert [plain(row.verdict) for row in Study(frame([start(-1.0)])).tables[0].rows] == ["the one does not stay"]
+
+
+def test_a_setting_that_lost_every_run_is_never_the_best() -> None:
+    """Its runs count with the baseline. Where the others are below that, "the best mean accuracy" was of a setting without a result."""
+    runs = [
+        trained(a, seed=s, clipping=c)
+        for c, a in (("none", math.nan), ("norm:1.0", 0.05), ("norm:0.1", 0.02))
+        for s in range(3)
+    ]
+    (best,) = [text for text in sentences(runs) if "the best mean held-out accuracy" in text]
+    assert "of 3 settings is 5 %" in best and "for norm:1.0." in best
+    part = Study(frame(runs)).trained_parts[0]
+    assert training._ranked(part, "clipping", part.runs) == ["norm:1.0", "norm:0.1", "none"]
+
+
+def test_half_of_the_time_is_said_where_it_is_not_the_most() -> None:
+    """ "Success takes between 90 and 120 updates, half of the time at most 120"."""
+    done = {"task": "temporal_order", "success": True, "success_below": 0.1, "updates": 120}
+    said = " ".join(
+        sentences([trained(1.0, seed=s, updates_to_success=n, **done) for s, n in enumerate((90.0, 120.0, 120.0))])
+    )
+    assert "Success takes between 90 and 120 updates." in said
+    said = " ".join(
+        sentences([trained(1.0, seed=s, updates_to_success=n, **done) for s, n in enumerate((90.0, 100.0, 120.0))])
+    )
+    assert "Success takes between 90 and 120 updates, half of the time at most 100." in said
+
+
+def test_a_range_of_seeds_says_so_where_a_seed_has_several_runs() -> None:
+    """ "none of 28 (0 % to 35 %)" is a riddle: of 28 runs the range would end at 12 %. It is that of seven seeds."""
+    runs = [
+        trained(math.nan if c == "none" and r == 0.1 else 0.5, seed=s, clipping=c, learning_rate=r, success=False, success_below=0.1, task="temporal_order")
+        for s in range(7) for c in ("none", "norm:1.0") for r in (0.01, 0.03, 0.1, 0.3)
+    ]  # fmt: skip
+    said = sentences(runs)
+    (asked,) = [text for text in said if "within 9 updates" in text]
+    (broke,) = [text for text in said if "runs break down because" in text]
+    for text in (asked, broke):
+        assert (
+            "none of 28" in text
+            and "0 % to 35 %" in text
+            and "These ranges are of seven seeds, not of single runs." in text
+        )
+    assert not any("These ranges" in text for text in sentences([run for run in runs if run["learning_rate"] == 0.1]))
 
 
 def test_one_network_stays() -> None:
@@ -785,3 +844,121 @@ def test_a_clear_mean_is_said_before_a_clear_single_setting() -> None:
         if text.startswith("On alpha") and "learning rate = 0.03 " in text and "clearly" in text
     )
     assert clear < mixed
+
+
+# ---- losses beyond all bounds
+
+
+def test_a_loss_beyond_all_bounds_does_not_set_the_scale(tmp_path: Path) -> None:
+    """One run at 3 × 10²⁰⁰ made an axis from 10⁻¹⁹ to 10²¹⁶, and no other dot could be told from its neighbour."""
+    runs = [
+        TRAIN | {"task": "input_mean", "accuracy": None, "held_out_loss": loss, "clipping": rule, "seed": s}
+        for rule, losses in (("none", (2.8e200, 7.9, 2.0)), ("norm:1.0", (0.5, 0.4, 1e2)))
+        for s, loss in enumerate(losses)
+    ]
+    tables = tables_of(tmp_path, runs)
+    data = training_results.frame(tables)
+    with style.theme():
+        (ax,) = training_results.draw(data).axes
+    low, high = ax.get_ylim()
+    assert low > 0.001 and high < 23.0 * 25  # the interval is drawn up to a decade beyond the runs
+    (above,) = [each for each in ax.collections if each.get_gid() == "beyond"]
+    assert sorted(y for _, y in above.get_offsets()) == pytest.approx([23.0, 23.0])
+    _, said = claims(training_results, tables)
+    assert "Triangles are runs with a loss more than ten times that of the dashed line: 2 of 6." in said
+    caption = render("training_results", facts=training_results.facts(data, tables.study))
+    assert "A triangle is a run whose loss is more than ten times that of the dashed line." in caption
+
+
+# ---- what is clipped in one sweep alone
+
+
+def test_what_is_said_of_clipping_names_the_sweep_that_clips(tmp_path: Path) -> None:
+    """ "The highest norm before clipping is 1.7" was that of one sweep; another, which clips nothing, had 3.0 and was not mentioned."""
+    runs = [
+        TRAIN | {"clipping": c, "seed": s, "sweep": "ours", "norm": 0.2} for c in ("none", "norm:1.0") for s in (0, 1)
+    ]
+    runs += [TRAIN | {"cell": "gru", "seed": s, "sweep": "mine", "norm": 0.5} for s in (0, 1)]
+    title, said = claims(clipping_norms, tables_of(tmp_path, runs))
+    assert title == "Sweep ours: norm:1.0 clips 100 % of all updates; no run breaks down, with or without clipping."
+    assert "These are the runs of sweep ours: nothing else in this study is clipped." in said
+    assert any(each.startswith("Their highest norm before clipping is 1.6, ") for each in said)
+    title, said = claims(clipping_norms, tables_of(tmp_path, runs[:4]))
+    assert title.startswith("norm:1.0 clips") and any(each.startswith("The highest norm before") for each in said)
+
+
+@pytest.mark.parametrize("rules", [3, 5, 6])
+def test_words_above_a_panel_stay_above_it(tmp_path: Path, rules: int) -> None:
+    """ "7 of 7 break down (×)" was printed over the neighbour's "of updates", and cut off at the edge."""
+    every = ["none", *(f"norm:{i}.0" for i in range(1, rules))]
+    runs = [
+        TRAIN | {"clipping": c, "seed": s, "norm": 9.0, "breaks_at": 2 if r == 0.9 else None, "spectral_radius": r}
+        for c in every for s in range(7) for r in (0.9, 1.2)
+    ]  # fmt: skip
+    with style.theme():
+        figure = clipping_norms.draw(clipping_norms.frame(tables_of(tmp_path, runs)))
+        figure.draw_without_rendering()
+    boxes = [ax._left_title.get_window_extent() for ax in figure.axes]
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+    for row in (boxes[:rules], boxes[rules:]):
+        assert all(a.x1 + 6 < b.x0 for a, b in itertools.pairwise(row))  # pixels
+
+
+def test_a_legend_has_each_colour_once_and_no_value_that_is_not_there(tmp_path: Path) -> None:
+    """ "vanilla", of a sweep that asks about clipping, stood among the cells, in the blue of a clipping rule."""
+    runs = [TRAIN | {"cell": c, "seed": s, "sweep": "mine"} for c in ("gru", "lstm") for s in (0, 1)]
+    runs += [TRAIN | {"clipping": c, "seed": s, "sweep": "ours"} for c in ("none", "norm:1.0") for s in (0, 1)]
+    looks = facets.hues(training_results.frame(tables_of(tmp_path, runs)))
+    assert {asked: list(values) for asked, values in looks.items()} == {
+        "cell": ["gru", "lstm"],
+        "clipping": ["no clipping", "norm:1.0"],
+    }
+    paint = [colour for values in looks.values() for colour, _ in values.values()]
+    assert (
+        len(set(map(str, paint))) == 4
+        and looks["clipping"]["norm:1.0"][0] == style.rule_colours(["norm:1.0"])["norm:1.0"]
+    )
+
+
+def test_a_curve_under_another_is_seen(tmp_path: Path) -> None:
+    """ "no clipping" lay under a rule that hardly clips, less than a line's width away, and could not be seen."""
+    medians = pd.DataFrame(
+        [
+            {"hue": h, "update": u, "middle": f * 2.0**-u}
+            for h, f in (("a", 1.0), ("b", 1.001), ("c", 1.5))
+            for u in range(8)
+        ]
+    )
+    assert learning_curves.hiding(medians, ["a", "b", "c"], (0.005, 2.0)) == [["a", "b"], ["c"]]
+    assert learning_curves.coinciding(medians, ["a", "b", "c"]) == [["a"], ["b"], ["c"]]
+    data = learning_curves.frame(
+        tables_of(tmp_path, [TRAIN | {"clipping": c, "seed": s} for c in ("none", "norm:1.0") for s in (0, 1)])
+    )
+    data["loss"] *= data["hue"].map({"no clipping": 1.0, "norm:1.0": 1.002}).astype(float)
+    with style.theme():
+        (ax,) = learning_curves.draw(data).axes
+    below, above = (line for line in ax.lines if str(line.get_gid()).startswith("loss "))
+    assert below.get_linewidth() > above.get_linewidth() and below.get_linestyle() == "-" != above.get_linestyle()
+
+
+# ---- what the plan noted
+
+
+def test_notes_of_the_plan_stand_on_the_page(tmp_path: Path) -> None:
+    """The log said that adagc clips as norm:1.0 does, for training ends before its threshold acts; the page compared it and said nothing."""
+    grid = {"task": "digits", "clipping": ["adagc:1.05", "none"], "updates": 60, "learning_rate": 0.1}
+    config = {"gate": {"tolerance": {"float64": 1e-10}}, "sweeps": {"ours": {"seeds": 2, "grid": grid}}}
+    data = {
+        "weather": {
+            "report": ["temps.csv: 9 rows", "sequences have 15 to 25 steps, median 21; shorter ones end earlier"],
+            "warnings": [],
+        }
+    }
+    notes = notes_of(config, data)
+    assert notes == [
+        "Sweep ours, clipping: adagc:1.05 clips as norm:1.0 does; its own threshold acts after 100 updates, and there are 60.",
+        "Sequences of weather: sequences have 15 to 25 steps, median 21; shorter ones end earlier.",
+    ]
+    assert notes_of(config | {"sweeps": {"ours": {"seeds": 2, "grid": grid | {"updates": 200}}}}, {}) == []
+    page = page_of(tmp_path, [TRAIN], sweeps=config["sweeps"])[0]
+    assert notes[0] in page[page.index("How it was measured</h2>") :]

@@ -161,7 +161,7 @@ def plot(folder: Path, figure: str) -> tuple[float, float]:
 def render(config: dict[str, Any], folder: Path) -> tuple[float, float]:
     kinds = {"png": "png", "svg": "svg", "phone": "phone.svg", "facts": "json"}
     drawn = {kind: [str(folder / "figures" / f"{f}.{suffix}") for f in FIGURES] for kind, suffix in kinds.items()}
-    return step("render_report", input={**tables_of(folder), **drawn}, output={"page": str(folder / "report.html")}, params={"config": config}, log=[str(folder / "log")])  # fmt: skip
+    return step("render_report", input={**tables_of(folder), **drawn, "data": []}, output={"page": str(folder / "report.html")}, params={"config": config}, log=[str(folder / "log")])  # fmt: skip
 
 
 def main() -> None:

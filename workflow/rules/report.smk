@@ -12,6 +12,7 @@ rule render_report:
         svg=drawn("svg"),
         phone=drawn("phone.svg"),
         facts=drawn("json"),
+        data=[str(Path(file).with_suffix(".json")) for file in SEQUENCES],
     output:
         page=report(
             f"{STUDY}/report.html",

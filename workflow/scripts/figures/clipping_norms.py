@@ -17,7 +17,9 @@ from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
 from study.report.phrases import count_of
 from study.report.words import (
+    LONGEST_TITLE,
     addresses,
+    capital,
     few,
     kind_of,
     listed,
@@ -40,7 +42,7 @@ UNCLIPPED = drawing.Nothing("No run of this study clips its gradient.", NOTHING.
 BEFORE = "#9a9a9a"
 MOST_ROWS, MOST_RULES, MOST_LINES = 3, 6, 10
 THRESHOLD: dict[str, Any] = {"lw": 1.4, "ls": (0, (3, 6)), "solid_capstyle": "butt", "dash_capstyle": "butt"}
-LONGEST_BESIDE = 25  # letters that fit above a panel where four stand side by side
+LETTERS_PER_INCH, BESIDE_PANELS = 13.0, 0.8  # letters above a panel; inches that the labels of the y axis take
 CUT = 1e-9  # decades that clipping must take off a norm to count
 
 
@@ -52,14 +54,15 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
 
     Every row repeats what holds for its run over all its updates. ``going`` counts the updates that did not end it, ``clipped`` those
     of them that were clipped. ``highest`` is the highest finite norm before clipping, ``highest_at`` its update. ``broken``: it broke down.
-    A run that is not drawn has one row, without update.
+    A run that is not drawn has one row, without update. ``only`` names the parts of the study that clip, where others do not.
     """
     study = tables.study
     runs = facets.trained_panels(study, lambda part: part.axes, most=10**6, every=True)
     if runs.empty or not (runs["clipping"] != "none").any():
         return pd.DataFrame()
     used = runs.groupby("part")["clipping"].transform(lambda rules: (rules != "none").any())
-    runs = runs[used].drop(columns=["panel", "left_out"])
+    only = _parts(study, [] if used.all() else sorted(runs.loc[used, "part"].unique()))
+    runs = runs[used].drop(columns=["panel", "left_out"]).assign(only=only)
     runs = runs.merge(of_runs(tables, runs["run_key"]), on="run_key", how="left")
     runs = _rows(study, runs)
     drawn = runs.dropna(subset=["panel"])
@@ -68,6 +71,14 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     )
     rows = rows.rename(columns={"log10_norm_before": "before", "log10_norm_after": "after"})
     return pd.concat([drawn.merge(rows, on="run_key"), runs[runs["panel"].isna()]], ignore_index=True)
+
+
+def _parts(study: Study, places: list[int]) -> str:
+    """Sweep rules; digits and adding. Empty where there are none."""
+    trained = study.trained_parts
+    names = [facets.part_name(trained[i], trained) for i in places]
+    names = [f"sweep {name}" if name == trained[i].sweep else name for i, name in zip(places, names, strict=True)]
+    return few(names) if names else ""
 
 
 def of_runs(tables: reader.Tables, keys: pd.Series) -> pd.DataFrame:
@@ -149,14 +160,23 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return (UNCLIPPED if (study.runs["updates"] > 0).any() else NOTHING).facts()
     rules, runs = by_rule(data), data.drop_duplicates("run_key")
-    text = title(rules)
+    text, only = title(rules), str(data["only"].iloc[0])
+    of_some = capital(f"{only}: {text}")
+    text = of_some if only and len(plain(of_some)) <= LONGEST_TITLE else text
     drawn = drawn_rules(data)
     alt = (
         f"Line charts of the decimal logarithm of the global gradient norm against update, before clipping (grey) and after it "
         f"(coloured), in black without clipping. Columns: {listed(named('clipping', rule) for rule in drawn)}. "
         f"Rows: {few(map(str, data['panel'].cat.categories), 5)}. {plain(text)}"
     )
-    claims = [_shares(rules, text), _highest(runs), str(data["some"].iloc[0]), _left_out_rules(rules, drawn)]
+    of_which = f"These are the runs of {only}: nothing else in this study is clipped." if only else ""
+    claims = [
+        of_which,
+        _shares(rules, text, only),
+        _highest(runs),
+        str(data["some"].iloc[0]),
+        _left_out_rules(rules, drawn),
+    ]
     kinds = [kind_of(rule) for rule in rules.index if rule != "none"]
     shown = [
         *dict.fromkeys(kinds),
@@ -217,7 +237,7 @@ def _percent(share: float) -> str:
     return "less than 1 %" if 0 < share < 0.005 else "more than 99 %" if 0.995 <= share < 1 else percent(share)
 
 
-def _shares(rules: pd.DataFrame, title: str) -> str:
+def _shares(rules: pd.DataFrame, title: str, only: str) -> str:
     """How often each rule clips that the title does not speak of."""
     known = [address["where"].get("clipping") for _, address in addresses(title) if address["kind"] == "clipped_share"]
     clipping = rules.drop(["none", *known], errors="ignore")
@@ -227,11 +247,11 @@ def _shares(rules: pd.DataFrame, title: str) -> str:
     cutting, idle = clipping[clipping["clipped"] > 0], clipping[(clipping["clipped"] == 0) & (clipping["going"] > 0)]
     phrases = [f"{name} clips {_share(row)} of updates" for name, row in cutting.iterrows()]
     phrases += [f"{few(idle.index)} never {'clips' if len(idle) == 1 else 'clip'}"] if len(idle) else []
-    return f"Over all runs, {few(phrases, 6)}." if phrases else ""
+    return f"Over all {'of these ' if only else ''}runs, {few(phrases, 6)}." if phrases else ""
 
 
 def _highest(runs: pd.DataFrame) -> str:
-    """The highest finite norm of all, whether its run went on or ended."""
+    """The highest finite norm of these runs, whether its run went on or ended."""
     known = runs.dropna(subset=["highest"])
     if known.empty:
         return "No gradient has a norm that is finite and not zero."
@@ -241,7 +261,7 @@ def _highest(runs: pd.DataFrame) -> str:
     tied = known[known["highest"] == top["highest"]]  # rules share their first gradient
     rule = f" with {named('clipping', top['clipping'])}" if tied["clipping"].nunique() == 1 else ""
     return (
-        f"The highest norm before clipping is {marked(power(size), 'highest_norm', size)}, at update "
+        f"{'Their' if top['only'] else 'The'} highest norm before clipping is {marked(power(size), 'highest_norm', size)}, at update "
         f"{marked_count(update, 'highest_norm_update')}{rule}{ends}."
     )
 
@@ -383,8 +403,8 @@ def _summary(rows: pd.DataFrame, columns: int, anywhere: bool) -> str:
     elif anywhere and not words:
         words.append("none breaks down")
     text = ("; " if columns < 3 and not layout.on_phone() else "\n").join(words)
-    narrow = layout.columns(columns) > (4 if len(text) < LONGEST_BESIDE else 3)
-    return text.replace(" of updates", "\nof updates") if narrow else text
+    letters = int((layout.width() - BESIDE_PANELS) / layout.columns(columns) * LETTERS_PER_INCH)
+    return "\n".join(line if len(line) <= letters else layout.wrapped(line, letters) for line in text.split("\n"))
 
 
 def _name(grid: list[list[Axes]], panels: list[str], rules: list[str], paint: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """How training goes: the loss of the training batches against update, beside what a network has that has learnt nothing."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,10 @@ BINS, LAST = 34, 10  # points of a curve; updates whose median loss is the loss 
 MOST_HUES, MOST_BANDS, MOST_DIRECT = 8, 3, 6
 LONGEST_DIRECT = 24  # letters: a longer name at the end of a curve would leave the panel no room
 SAME = 1e-6  # relative difference of curves that coincide
+NEAR, MOST_OF = (
+    0.012,
+    0.75,
+)  # share of the scale that a line is wide; share of its points at which a curve that is hidden is so near
 HEIGHT = 2.2
 BELOW = "below the held-out loss of a prediction without memory"  # the dashed line, of other sequences than the curves
 _DASHES: dict[int, Any] = {0: "", 1: (4, 2), 2: (1.2, 1.8)}  # of curves that lie on each other, from the lowest
@@ -112,16 +117,35 @@ def curves(data: pd.DataFrame) -> pd.DataFrame:
     return summary.reset_index().rename(columns={"median": "middle", "min": "low", "max": "high"})
 
 
+Alike = Callable[[np.ndarray, np.ndarray], bool]
+
+
 def coinciding(medians: pd.DataFrame, hues: list[str]) -> list[list[str]]:
-    """The curves of one panel, those that lie on each other together, in order."""
+    """The curves of one panel, those that are the same together, in order."""
+    return _groups_of(medians, hues, lambda a, b: bool(np.allclose(a, b, rtol=SAME, atol=0.0, equal_nan=True)))
+
+
+def hiding(medians: pd.DataFrame, hues: list[str], scale: tuple[float, float]) -> list[list[str]]:
+    """Those that lie on each other in the picture: at most of their points, they are less than a line's width apart."""
+    nearest = NEAR * math.log(scale[1] / scale[0])
+
+    def near(a: np.ndarray, b: np.ndarray) -> bool:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            apart = np.abs(np.log(a) - np.log(b))
+        return bool(np.mean((apart < nearest) | (a == b) | (np.isnan(a) & np.isnan(b))) >= MOST_OF)
+
+    return _groups_of(medians, hues, near)
+
+
+def _groups_of(medians: pd.DataFrame, hues: list[str], alike: Alike) -> list[list[str]]:
+    """The curves of one panel, those that are like the first of their group together."""
     wide = medians.pivot(index="update", columns="hue", values="middle")
     groups: list[list[str]] = []
     for hue in hues:
         if hue not in wide:
             continue
         for group in groups:
-            known_curve, curve = wide[group[0]].to_numpy(), wide[hue].to_numpy()
-            if np.allclose(known_curve, curve, rtol=SAME, atol=0.0, equal_nan=True):
+            if alike(wide[group[0]].to_numpy(dtype=float), wide[hue].to_numpy(dtype=float)):
                 group.append(hue)
                 break
         else:
@@ -140,12 +164,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     text = title(trained_parts, losses)
     drawn = data.dropna(subset=["panel"])
     medians, paint = curves(drawn), facets.hues(drawn)
-    coincident = [
-        group
-        for panel, rows in medians.groupby("panel", observed=True)
-        for group in coinciding(rows, list(paint[_asked(drawn, panel)]))
-        if len(group) > 1
-    ]
+    coincident, hidden = _coincident(drawn, medians, paint)
     broken = data.drop_duplicates("run_key")["broken"].any()
     alt = (
         f"Line charts of training loss against update, one line for each value of {few(_axes(data))}"
@@ -155,7 +174,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     claims = [_by_value(part, trained_parts, losses) for part in trained_parts]
     claims += [_from_the_start(data), _without_end(trained_parts, losses)]
     claims += [
-        f"Where curves lie on each other, one is dashed: {_groups(coincident)}." if coincident else "",
+        f"Where curves lie on each other, one is dashed: {_groups(hidden)}." if hidden else "",
         _not_all_hues(data),
         facets.left_out(data, headline=True),
     ]
@@ -170,6 +189,20 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["baselines"] if any(len(_baselines(rows)) > 1 for _, rows in drawn.groupby("panel", observed=True)) else []),
     ]
     return drawing.facts(text, alt, claims, [*shown, *(["seeds"] if data["seed"].nunique() > 1 else [])])
+
+
+def _coincident(
+    drawn: pd.DataFrame, medians: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]
+) -> tuple[list[list[str]], list[list[str]]]:
+    """(curves that are the same, curves that lie on each other), two or more of a panel, panel by panel."""
+    same, near = [], []
+    for panel, rows in medians.groupby("panel", observed=True):
+        part = drawn[drawn["part"] == drawn.loc[drawn["panel"] == panel, "part"].iloc[0]]
+        scale = limits(part, medians[medians["panel"].isin(part["panel"].unique())])
+        hues = list(paint[_asked(drawn, panel)])
+        same += coinciding(rows, hues)
+        near += hiding(rows[rows["hue"].isin(drawn_hues(drawn)[_asked(drawn, panel)])], hues, scale)
+    return [group for group in same if len(group) > 1], [group for group in near if len(group) > 1]
 
 
 def title(trained_parts: list[measures.Part], losses: pd.Series) -> str:
@@ -383,7 +416,7 @@ def _baseline(ax: Axes, rows: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -
 def _curves(ax: Axes, panel_curves: pd.DataFrame, paint: dict[str, tuple[Any, str]], banded: bool) -> None:
     """Median lines with markers; × where half of the runs are lost, ▲ where a line leaves the scale."""
     low, high = ax.get_ylim()
-    groups = coinciding(panel_curves, list(paint))
+    groups = hiding(panel_curves, list(paint), (low, high))
     place = {hue: (i, len(group)) for group in groups for i, hue in enumerate(group)}
     order = [hue for hue in paint if hue in place]
     finite = panel_curves[np.isfinite(panel_curves["middle"])]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
-from study.report import drawing, facets, layout, measures, reader, statistics, style
+from study.report import drawing, layout, measures, reader, statistics, style
 from study.report.findings import Study
 from study.report.phrases import interval_words
 from study.report.words import (
@@ -42,7 +42,10 @@ NOTHING = drawing.Nothing(
     "This study does not train in two ways, so there are no remedies to compare.",
     "Add sweeps with updates: 100 or more that differ in initializer, cell, forget_bias, clipping or optimizer.",
 )
-MOST_REMEDIES = 16
+MOST_REMEDIES = 16  # rows that the picture has room for
+RESULTS = ("held_out_accuracy", "held_out_loss")  # qualities that a remedy does not have whose runs all broke down
+MOST_WORDS = 14  # of names in a sentence
+NO_RESULT = "No remedy has a result: every run breaks down."
 FLAT = 1e-9  # relative range of values that are alike
 SHARED = (*measures.NOT_COMPARED, "task")
 BEST, FAINT, UNTESTED = "#D55E00", "#9a9a9a", "#56748f"
@@ -120,7 +123,7 @@ QUALITIES: dict[str, Quality] = {
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """One row a run and quality: ``value``, and ``score``, which is lower for the better. ``remedy`` names the run's settings, the best result first.
 
-    Of several tasks it is that with the most runs. ``left_out`` names the remedies that there is no room for.
+    Of several tasks it is that with the most runs. ``no_result``: every run of the remedy broke down. It has no held-out values and stands last.
     """
     known = {column.name for column in columns_of("runs")}
     asked = [name for name in QUALITIES if name in known]
@@ -177,10 +180,11 @@ def _with_costs(runs: pd.DataFrame, timings: pd.DataFrame) -> pd.DataFrame:
     runs = measures.results(runs).merge(timings, on="run_key", how="left")
     made = runs["updates"].where(runs["first_nonfinite_update"].isna(), runs["first_nonfinite_update"] + 1)
     made = runs["updates_to_success"].fillna(made)  # a run that succeeds ends there
-    achieved = {
-        metric: runs[metric].where(runs["metric"] != metric, runs["result"]) for metric in sorted(set(runs["metric"]))
-    }
-    return runs.assign(update_milliseconds=1000.0 * runs["seconds"] / made, **achieved)
+    loss = measures.counted(runs["held_out_loss"], runs["baseline_loss"], runs["broken"])
+    accuracy = runs["result"].where(runs["metric"] == "held_out_accuracy", runs["held_out_accuracy"])
+    return runs.assign(
+        update_milliseconds=1000.0 * runs["seconds"] / made, held_out_loss=loss, held_out_accuracy=accuracy
+    )
 
 
 def _rows(name: str, chosen: dict[str, Any], runs: pd.DataFrame, asked: Iterable[str]) -> pd.DataFrame:
@@ -194,20 +198,19 @@ def _rows(name: str, chosen: dict[str, Any], runs: pd.DataFrame, asked: Iterable
     data = pd.DataFrame(
         {"quality": np.repeat(np.array(qualities, dtype=object), len(runs)), "seed": seeds, "value": values}
     )
-    return data.assign(remedy=name, where=where, result=runs["result"].mean(), metric=runs["metric"].iloc[0], baseline=runs["baseline"].mean())  # fmt: skip
+    no_result = bool(runs["broken"].all())
+    if no_result:
+        data.loc[data["quality"].isin(RESULTS), "value"] = math.nan
+    return data.assign(remedy=name, where=where, no_result=no_result, metric=runs["metric"].iloc[0], baseline=runs["baseline"].mean())  # fmt: skip
 
 
 def _in_order(data: pd.DataFrame) -> pd.DataFrame:
-    """Sorted by result, with scores; of qualities that some remedy has, and of at most so many remedies."""
-    higher = data["metric"].iloc[0] == "held_out_accuracy"
-    order = (
-        data.groupby("remedy", sort=False)["result"]
-        .first()
-        .sort_values(ascending=not higher, kind="stable")
-        .index.tolist()
-    )
-    left_out = order[MOST_REMEDIES:]
-    data = data[~data["remedy"].isin(left_out)]
+    """Sorted by result, as it is drawn, with scores; of qualities that some remedy has."""
+    metric = str(data["metric"].iloc[0])
+    sign = -1.0 if metric == "held_out_accuracy" else 1.0
+    results = data[data["quality"] == metric].groupby("remedy", sort=False)["value"]
+    drawn = results.apply(lambda values: sign * QUALITIES[metric].interval(values).value)
+    order = drawn.sort_values(kind="stable", na_position="last").index.tolist()
     succeeded = data["quality"].eq("updates_to_success")
     if data.loc[succeeded, "value"].notna().any():
         data.loc[succeeded, "value"] = data.loc[succeeded, "value"].fillna(math.inf)  # the budget ended
@@ -215,10 +218,9 @@ def _in_order(data: pd.DataFrame) -> pd.DataFrame:
     data = data.dropna(subset=["value"])
     present = [name for name in QUALITIES if (data["quality"] == name).any()]
     data["score"] = pd.concat([QUALITIES[name].score(data.loc[data["quality"] == name, "value"]) for name in present])
-    data["remedy"] = pd.Categorical(data["remedy"], categories=order[:MOST_REMEDIES], ordered=True)
+    data["remedy"] = pd.Categorical(data["remedy"], categories=order, ordered=True)
     data["quality"] = pd.Categorical(data["quality"], categories=present, ordered=True)
-    data = data.sort_values(["quality", "remedy", "seed"], ignore_index=True)
-    return data.assign(left_out=few(left_out, 4) if left_out else "")
+    return data.sort_values(["quality", "remedy", "seed"], ignore_index=True)
 
 
 # ---- which is best
@@ -270,7 +272,7 @@ def bests(data: pd.DataFrame) -> dict[str, Best]:
     better = {(q, a, b): each <= statistics.LEVEL and d.clip(-1e300, 1e300).mean() < 0 for (q, a, b), d, each in zip(pairs, differences, p, strict=True)}  # fmt: skip
     best_by = {}
     for quality, wide in tables.items():
-        first = str(wide.clip(-1e300, 1e300).mean().idxmin())
+        first = _leader(wide)
         others = [str(other) for other in wide.columns if other != first]
         enough = [len((wide[first] - wide[other]).dropna()) for other in others] or [0]
         level = [o for o in others if not (better.get((quality, first, o)) or worse.get((quality, o, first)))]
@@ -281,6 +283,13 @@ def bests(data: pd.DataFrame) -> dict[str, Best]:
     return best_by
 
 
+def _leader(scores: pd.DataFrame) -> str:
+    """The remedy with the fewest infinite scores, and of these the best mean of the others."""
+    infinite = np.isinf(scores).mean()
+    means = scores.where(np.isfinite(scores)).mean().fillna(math.inf)
+    return str(min(scores.columns, key=lambda remedy: (infinite[remedy], means[remedy])))
+
+
 # ---- what is said
 
 
@@ -288,13 +297,15 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
     best = bests(data)
-    title = _title(best, data["remedy"].nunique())
+    title = NO_RESULT if data["no_result"].all() else _title(best, len(data["remedy"].cat.categories))
     names = [QUALITIES[name].label for name in best]
     alt = f"Dot plots of {listed(names)}. Each row is a remedy: {few(map(str, data['remedy'].cat.categories), 4)}. {plain(title)}"
     usual = data["usual"].iloc[0]
     said = [_claim(data, name, each) for name, each in best.items()]
-    claims = [_of_task(data), f"Where a row says nothing else, it is {usual}." if usual else "", *said, facets.not_drawn(data["left_out"].iloc[0])]  # fmt: skip
+    claims = [_of_task(data), f"Where a row says nothing else, it is {usual}." if usual else "", _without_result(data), *said, _cut(data)]  # fmt: skip
     shown = [*best, *(["interval"] if data["seed"].nunique() > 1 else [])]
+    shown += ["cut"] if len(data["remedy"].cat.categories) > MOST_REMEDIES else []
+    shown += ["median"] if np.isinf(data.loc[data["quality"] != "updates_to_success", "value"]).any() else []
     shown += ["clear"] if any(each.clear for each in best.values()) else []
     return drawing.facts(title, alt, claims, shown, answer=said)
 
@@ -305,9 +316,29 @@ def _of_task(data: pd.DataFrame) -> str:
     return f"These are the runs on {task}. The tables have those on {others}, too." if others else ""
 
 
+def _without_result(data: pd.DataFrame) -> str:
+    """Which remedies broke down in every run."""
+    remedies = list(data["remedy"].cat.categories)
+    without = [name for name in remedies if data.loc[data["remedy"] == name, "no_result"].all()]
+    if not without or len(without) == len(remedies):  # the title says it of all
+        return ""
+    count = f"{marked_count(len(without), 'remedies_without_result')} of {_count(len(remedies))} remedies"
+    return f"{count} {'has' if len(without) == 1 else 'have'} no result, because every run broke down, and {'stands' if len(without) == 1 else 'stand'} last: {_some(without, 4)}."
+
+
+def _cut(data: pd.DataFrame) -> str:
+    """How many remedies the picture has no room for."""
+    without_room = list(data["remedy"].cat.categories)[MOST_REMEDIES:]
+    if not without_room:
+        return ""
+    count = marked_count(len(without_room), "remedies_not_drawn")
+    are = "is" if len(without_room) == 1 else "are"
+    return f"{count} of the remedies {are} compared, but not drawn, because there is no room: {_some(without_room, 4)}."
+
+
 def _title(best: dict[str, Best], remedies: int) -> str:
     best = {name: each for name, each in best.items() if QUALITIES[name].tested}
-    if max(each.seeds for each in best.values()) < statistics.FEWEST_SEEDS:
+    if max((each.seeds for each in best.values()), default=0) < statistics.FEWEST_SEEDS:
         return f"Too few seeds to tell which of {_count(remedies)} remedies is best: at least {spelled(statistics.FEWEST_SEEDS)} are needed."
     clear: dict[str, list[str]] = {}
     for name, each in best.items():
@@ -324,6 +355,13 @@ def _title(best: dict[str, Best], remedies: int) -> str:
     return f"By {by} of {len(best)} measures one of {_count(remedies)} remedies is clearly the best, and it is not always the same."
 
 
+def _some(remedies: list[str], most: int) -> str:
+    """At most so many names, and fewer of long ones: a sentence of three has no end otherwise."""
+    while most > 2 and len(few(remedies, most).split()) > MOST_WORDS:
+        most -= 1
+    return few(remedies, most)
+
+
 def _count(remedies: int) -> str:
     return marked_count(remedies, "remedies")
 
@@ -337,8 +375,14 @@ def _claim(data: pd.DataFrame, name: str, best: Best) -> str:
     spread = interval_words(interval, quality.write, "remedy", quality=name, **where)
     spread = f" ({spread}, a 95 % interval)" if spread else ""
     if math.isinf(interval.value):
-        return f"The {quality.label} cannot be compared: with no remedy do more than half of the runs succeed."
-    said = f"The {quality.label} is {quality.ahead} for {few([best.remedy, *best.tied], 3)}: {value}{spread}"
+        why = (
+            "with no remedy do more than half of the runs succeed"
+            if name == "updates_to_success"
+            else "with every remedy it is infinite for at least half of the networks"
+        )
+        return f"The {quality.label} cannot be compared: {why}."
+    value += " in the median" if np.isinf(rows["value"]).any() else ""
+    said = f"The {quality.label} is {quality.ahead} for {_some([best.remedy, *best.tied], 3)}: {value}{spread}"
     if best.tied and not (best.level or best.behind):
         which = "both remedies" if len(best.tied) == 1 else "all remedies"
         return f"The {quality.label} is the same for {which}, seed by seed: {value}{spread}."
@@ -353,8 +397,8 @@ def _claim(data: pd.DataFrame, name: str, best: Best) -> str:
     if not best.behind:
         return f"{said}, not clearly ahead of {'the' if best.others == 1 else 'any'} other."
     if len(best.level) <= len(best.behind):
-        return f"{said}, clearly ahead of all but {few(best.level, 4)}."
-    return f"{said}, clearly ahead of {few(best.behind[::-1], 3)} only."
+        return f"{said}, clearly ahead of all but {_some(best.level, 4)}."
+    return f"{said}, clearly ahead of {_some(best.behind[::-1], 3)} only."
 
 
 # ---- how it is drawn
@@ -363,7 +407,7 @@ def _claim(data: pd.DataFrame, name: str, best: Best) -> str:
 def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
-    best, remedies = bests(data), list(data["remedy"].cat.categories)
+    best, remedies = bests(data), list(data["remedy"].cat.categories)[:MOST_REMEDIES]
     across = layout.columns(len(best))
     names = [layout.wrapped(name, layout.columns(34, 26)) for name in remedies]
     row = max(0.27, 0.17 * max(name.count("\n") + 1 for name in names))
@@ -385,14 +429,14 @@ def _panel(ax: Axes, rows: pd.DataFrame, name: str, best: Best, remedies: list[s
     ends: list[float] = []
     for place, remedy in enumerate(remedies):
         own = rows[rows["remedy"] == remedy]
-        if own.empty:
-            continue
         interval = quality.interval(own["value"])
-        known = [end for end in interval if math.isfinite(end)]
-        ends += known
         if not math.isfinite(interval.value):
-            ax.annotate("never", (1, place), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=9)
+            words = quality.write(interval.value) if len(own) else "no result" if name in RESULTS else ""
+            ax.annotate(
+                words, (1, place), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=9, gid="no dot"
+            )
             continue
+        ends += [end for end in interval if math.isfinite(end)]
         first = remedy in best.leaders
         level = remedy not in best.behind or best.seeds < statistics.FEWEST_SEEDS or not quality.tested
         colour = BEST if first else FAINT if not level else style.INK if quality.tested else UNTESTED
@@ -408,7 +452,10 @@ def _panel(ax: Axes, rows: pd.DataFrame, name: str, best: Best, remedies: list[s
 
 
 def _scale(ax: Axes, name: str, ends: list[float], baseline: float, metric: str) -> None:
-    """The x axis: a line at zero, or at what nothing learnt gets, and few ticks."""
+    """The x axis: a line at zero, or at what nothing learnt gets, and few ticks; without a dot, none."""
+    if not ends:
+        ax.set_xticks([])
+        return
     if name in ("growth_rate", "lyapunov_max"):
         ax.axvline(0.0, color="#777777", lw=0.9, zorder=1)
     if name == metric and math.isfinite(baseline):
@@ -418,7 +465,7 @@ def _scale(ax: Axes, name: str, ends: list[float], baseline: float, metric: str)
         low, high = min(ends) / 1.15, max(ends) * 1.15
         ax.set_xlim(low, high)
     elif _alike(ends):
-        middle = ends[0] if ends else 0.0  # all alike: ticks of a range of nothing would repeat one number
+        middle = ends[0]  # all alike: ticks of a range of nothing would repeat one number
         aside = 0.1 if QUALITIES[name].share or not middle else 0.2 * abs(middle)
         ax.set_xlim(middle - aside, middle + aside)
     else:
@@ -448,7 +495,8 @@ def _legend(best: dict[str, Best]) -> list[Line2D]:
     if any(each.leaders for each in best.values()):
         handles.append(Line2D([], [], color=BEST, marker="*", ms=11, ls="", label="best mean of the column"))
     level = "not clearly worse" if enough else "another remedy"
-    handles.append(Line2D([], [], color=style.INK, marker="o", ms=5.5, ls="", label=level))
+    if any(QUALITIES[name].tested for name in best):
+        handles.append(Line2D([], [], color=style.INK, marker="o", ms=5.5, ls="", label=level))
     if enough:
         handles.append(Line2D([], [], color=FAINT, marker="o", mfc="white", ms=5.5, ls="", label="clearly worse"))
     if not all(QUALITIES[name].tested for name in best):

@@ -147,9 +147,11 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     names = facets.alt_list(data["panel"].cat.categories)
     alt = f"Line charts of the share of runs that succeed against T{names}. Below, the median number of updates to success. {text}"
     said, verdicts = _by_line(data), _verdicts(study)
+    several_runs = bool((data["runs"] > data["seeds"]).any())
     claims = [
         _what_counts(data),
         *said,
+        "In a range, a seed counts once, whatever its number of runs." if several_runs else "",
         *verdicts,
         *_published(data),
         facets.not_drawn(str(data["left_out"].iloc[0])),

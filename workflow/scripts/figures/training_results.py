@@ -27,6 +27,7 @@ from study.report.words import (
     ordered,
     plain,
     plural_of,
+    spelled,
     whole,
 )
 from study.settings import axis_label
@@ -134,10 +135,11 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         + (f", by {asked}" if asked else "")
         + f". {facets.alt_panels(data['panel'].cat.categories)} {plain(text)}"
     )
-    claims = [*_baselines(trained_parts), _crosses(trained_parts)]
+    claims = [*_baselines(trained_parts), _crosses(trained_parts), _triangles(trained_parts)]
     claims += [_singly(study, part, trained_parts) for part in trained_parts] + [facets.left_out(data, headline=True)]
     settings = data.groupby(["panel", "middle", "hue"], observed=True)
     shown = [*data["metric"].unique(), *(["broken"] if broken else []), *(["mean"] if known else [])]
+    shown += ["beyond"] if data["beyond"].any() else []
     classified = data[data["metric"] == "held_out_accuracy"]
     shown += ["every"] if (classified["task_loss_at"] == "every").any() else []
     shown += ["all broken"] if settings["broken"].all().any() else []
@@ -177,13 +179,29 @@ def _baseline_words(part: measures.Part) -> str:
 
 def _crosses(trained_parts: list[measures.Part]) -> str:
     """How many runs broke down, part by part; empty where none did."""
+    counts = _counts(trained_parts, "broken")
+    return f"Crosses are runs that broke down: {counts}." if counts else ""
+
+
+def _triangles(trained_parts: list[measures.Part]) -> str:
+    """How many runs end with a loss above all that is counted."""
+    counts = _counts(trained_parts, "beyond")
+    return (
+        f"Triangles are runs with a loss more than {spelled(int(measures.WORST))} times that of the dashed line: {counts}."
+        if counts
+        else ""
+    )
+
+
+def _counts(trained_parts: list[measures.Part], column: str) -> str:
+    """Of how many runs this is true, part by part: 5 of 18 (digits)."""
     counts = []
     for part in trained_parts:
-        broken, where = int(part.runs["broken"].sum()), where_of(part)
-        if broken:
+        count, where = int(part.runs[column].sum()), where_of(part)
+        if count:
             total = marked_count(len(part.runs), "trained_runs", **where)
-            counts.append(f"{marked_count(broken, 'broken', **where)} of {total}{_of(part, trained_parts)}")
-    return f"Crosses are runs that broke down: {listed(counts)}." if counts else ""
+            counts.append(f"{marked_count(count, column, **where)} of {total}{_of(part, trained_parts)}")
+    return listed(counts) if counts else ""
 
 
 def _singly(study: Study, part: measures.Part, trained_parts: list[measures.Part]) -> str:
@@ -267,7 +285,7 @@ def draw(data: pd.DataFrame) -> Figure:
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, averages: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> None:
-    """Dots, crosses, means with intervals, and the level of what has learnt nothing."""
+    """Dots, crosses, triangles where a loss is off the scale, means with intervals, and the level of what has learnt nothing."""
     dashed: dict[str, Any] = {"color": "#555555", "lw": 1.2, "ls": (0, (4, 3)), "zorder": 0.5, "gid": "baseline"}
     if baselines_differ(rows):
         for at, own in rows.groupby("tick_at"):
@@ -276,13 +294,14 @@ def _panel(ax: Axes, rows: pd.DataFrame, averages: pd.DataFrame, paint: dict[str
         ax.axhline(float(rows["baseline"].mean()), **dashed)
     present = [hue for hue in paint if (rows["hue"] == hue).any()]
     small = rows["middle"].nunique() > 24 or layout.on_phone()
-    for broken, marker, size in ((False, "o", 16 if small else 26), (True, "X", 34 if small else 46)):
-        some = rows[(rows["broken"] == broken) & np.isfinite(rows["result"])]
+    whole_runs = ~rows["broken"] & ~rows["beyond"]
+    for name, kind, marker, size in (("run", whole_runs, "o", 26), ("beyond", rows["beyond"], "^", 40), ("broken", rows["broken"], "X", 46)):  # fmt: skip
+        some = rows[kind & np.isfinite(rows["result"])]
         if len(some):
             sns.scatterplot(
                 some, x="at", y="result", hue="hue", hue_order=present, palette={h: paint[h][0] for h in present},
-                marker=marker, s=size, alpha=0.55 if not broken else 1.0, linewidth=0.4, edgecolor="white",
-                legend=False, clip_on=False, zorder=3, ax=ax, gid="broken" if broken else "run",
+                marker=marker, s=size - 11 * small, alpha=0.55 if name == "run" else 1.0, linewidth=0.4, edgecolor="white",
+                legend=False, clip_on=False, zorder=3, ax=ax, gid=name,
             )  # fmt: skip
     for hue in present:
         hue_means = averages[averages["hue"] == hue].sort_values("middle")
@@ -399,6 +418,8 @@ def _legend(data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) ->
     handles.append(Line2D([], [], marker="o", ms=5.5, label="one run", **grey))
     if data["broken"].any():
         handles.append(Line2D([], [], marker="X", ms=7.5, label="run broke down", **grey))
+    if data["beyond"].any():
+        handles.append(Line2D([], [], marker="^", ms=7, label="loss > 10 × dashed line", **grey))
     if len(means(data)):
         handles.append(
             Line2D([], [], color="#777777", marker="o", ms=7, mec="white", lw=1.8, label="mean, 95 % interval")

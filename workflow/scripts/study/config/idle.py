@@ -23,20 +23,23 @@ _SHOW_UNTRAINED = ("updates", "clipping", "truncation", "omega")
 
 def without_effect(config: Mapping[str, Any]) -> list[str]:
     """A sentence for each setting of a canonical config that changes nothing, and for each tolerance that checks nothing."""
-    lenient = [
-        f"gate.tolerance.{dtype}: {value:g} lets errors of {100 * value:g} % pass; the default study has 1e-10 and 1e-3"
-        for dtype, value in config["gate"]["tolerance"].items()
-        if value > LENIENT
-    ]
-    idle = [text for sweep, described in config["sweeps"].items() for text in _idle_settings(sweep, described)]
     return [
-        *lenient,
-        *idle,
-        *_repeated_sweeps(config),
+        *about_numbers(config),
         *_unused_tasks(config),
         *_unused_cells(config),
         *_idle_spectra(config),
     ]
+
+
+def about_numbers(config: Mapping[str, Any]) -> list[str]:
+    """Those of them that tell what the numbers of the study mean: a reader of its page needs them, too."""
+    lenient = [
+        f"gate.tolerance.{dtype}: {value:g} lets errors of {100 * value:g} % pass; the default study has 1e-10 and 1e-3"
+        for dtype, value in config.get("gate", {}).get("tolerance", {}).items()
+        if value > LENIENT
+    ]
+    idle = [text for sweep, described in config["sweeps"].items() for text in _idle_settings(sweep, described)]
+    return [*lenient, *idle, *_repeated_sweeps(config)]
 
 
 def _repeated_sweeps(config: Mapping[str, Any]) -> Iterator[str]:

@@ -143,6 +143,8 @@ def row_words(part: measures.Part, chosen: Mapping[str, Any], runs: pd.DataFrame
     if critical is None:
         counts = measures.regime_counts(runs)
         stay = count_of(counts["stable"], "regime_count", regime="stable", **where)
+        if len(runs) == 1 and not counts["stable"]:
+            return "the one does not stay"
         return f"{stay} of {count_of(len(runs), 'starts_at_longest', **where)} {VERBS['stable'][counts['stable'] != 1]}"
     if math.isfinite(critical.radius.value):
         theory = measures.theory_critical(runs)
@@ -229,7 +231,7 @@ def _best_of(part: measures.Part, rows: pd.DataFrame) -> Any:
     """The column whose runs have the best mean in a row; null where none has a result."""
     sign = 1.0 if str(part.runs["metric"].iloc[0]) == "held_out_accuracy" else -1.0
     cells = {key_of(v): at_value(rows, part.column, v) for v in part.columns}
-    means = {value: sign * measures.outcome(runs).value for value, runs in cells.items() if len(runs)}
+    means = {value: sign * measures.outcome(runs).value for value, runs in cells.items() if not runs["broken"].all()}
     return max((value for value in means if math.isfinite(means[value])), key=lambda v: means[v], default=None)
 
 

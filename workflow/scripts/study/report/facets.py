@@ -311,13 +311,15 @@ def of_part(part: Part, trained: Sequence[Part]) -> str:
 
 
 def hues(data: pd.DataFrame) -> dict[str, dict[str, tuple[Any, str]]]:
-    """By the axis that is asked about: its values in words and in order, each with its colour and marker."""
-    looks = {}
-    for asked in data["asked"].unique():
-        values = ordered(asked, data[asked]) if asked else [""]
-        paint = colours(asked, values) if asked else {"": CATEGORIES[0]}
-        words = [named(asked, value) if asked else "" for value in values]
-        looks[asked] = {w: (paint[v], marker(i)) for i, (w, v) in enumerate(zip(words, values, strict=True))}
+    """By the axis that is asked about, its values in words and in order, with colour and marker; of several axes none twice. Clipping rules keep theirs."""
+    looks: dict[str, dict[str, tuple[Any, str]]] = {asked: {} for asked in data["asked"].unique()}
+    taken: set[Any] = set()
+    for asked in sorted(looks, key=lambda axis: axis != "clipping"):
+        values = ordered(asked, data.loc[data["asked"] == asked, asked]) if asked else [""]
+        used = sum(colour.lower() in taken for colour in CATEGORIES)
+        paint = colours(asked or None, values, used)
+        looks[asked] = {named(asked, v) if asked else "": (paint[v], marker(used + i)) for i, v in enumerate(values)}
+        taken |= set(map(to_hex, paint.values()))
     return looks
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -25,7 +26,7 @@ from study.files import seal as seals
 from study.files.writing import reading
 from study.report.findings import Study
 from study.report.measures import LINEAR_MATRICES, REST_MATRICES, updates_made
-from study.report.page_tables import check_summary, example_run, how_measured, time_spent
+from study.report.page_tables import check_summary, example_run, how_measured, notes_of, time_spent
 from study.report.reader import variants_as_cells
 from study.report.sentences.checks import check_sentence
 from study.report.words import html, name_of, value_of
@@ -140,8 +141,9 @@ def page(
     shares: list[dict[str, Any]],
     provenance: dict[str, Any],
     dated: datetime,
+    data: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> str:
-    """The whole page as HTML; ``sizes`` are the tables' rows, ``tables`` what the page needs of them."""
+    """The whole page as HTML; ``sizes`` are the tables' rows, ``tables`` what the page needs of them, ``data`` what was read of the user's sequences."""
     runs, config = tables["runs"], provenance["config"]
     study = Study(runs, tables["updates"], lead_of(figures))
     template = _environment().get_template("page.html.j2")
@@ -152,6 +154,7 @@ def page(
         css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         study=study,
         how=how_measured(study),
+        notes=notes_of(config, data),
         figures=[each for each in figures if each["drawn"]],
         not_drawn=[each for each in figures if not each["drawn"]],
         checks=check_summary(tables["checks"]),

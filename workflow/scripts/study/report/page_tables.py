@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ from rnn_core import CELLS
 from rnn_core.clipping import WHAT_RULES_DO
 from rnn_core.experiment import SEPARATOR, WITHOUT_MATRIX
 from rnn_core.tasks import GENERATED
+from study.config.idle import about_numbers
 from study.report import measures, statistics
 from study.report.findings import Study
+from study.report.phrases import counted
 from study.report.words import listed, marked, marked_count, number, spelled
 from study.screen import progress
 from study.settings import axis_defaults, described_axes
@@ -126,6 +130,35 @@ def _window(networks: pd.DataFrame) -> dict[str, str]:
     }
 
 
+def _networks(count: int, kind: str) -> str:
+    """1 network, 12 networks; empty of none."""
+    return counted(count, "network", marked_count(count, kind)) if count else ""
+
+
+def notes_of(config: Mapping[str, Any], data: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the plan noted about settings and data, as far as it says what the numbers mean.
+
+    Args:
+        config: of the study.
+        data: by task, what was written about its sequences: ``report`` and ``warnings``.
+    """
+    of_data = [
+        f"Sequences of {task}: {line}"
+        for task, facts in data.items()
+        for line in [*(each for each in facts["report"] if "end earlier" in each), *facts["warnings"]]
+    ]
+    return [f"{_in_words(note)}." for note in [*about_numbers(config), *of_data]]
+
+
+def _in_words(note: str) -> str:
+    """Sweep ours, clipping: …, instead of the path of a key in the config."""
+    return re.sub(
+        r"^sweeps\.([^.:]+)(?:\.grid)?(?:\.(\w+))?:",
+        lambda key: f"Sweep {key[1]}{f', {key[2]}' if key[2] else ''}:",
+        note,
+    )
+
+
 def how_measured(study: Study) -> dict[str, Any]:
     """What the page says of window, ruler and tests: only of what this study has."""
     networks = study.networks
@@ -147,17 +180,18 @@ def how_measured(study: Study) -> dict[str, Any]:
             for name in ("linear law", "operating point", "mean field", "dynamic mean field", "law at rest")
             if (networks["predicted_by"] == name).any()
         ],
-        "bistable": marked_count(bistable, "bistable") if bistable else "",
-        "dead": marked_count(dead, "with_dead_samples") if dead else "",
+        "bistable": _networks(bistable, "bistable"),
+        "dead": _networks(dead, "with_dead_samples"),
         "several": study.tests > 1,
-        "unsettled": marked_count(unsettled, "never_settled") if unsettled else "",
-        "unpredicted": marked_count(unpredicted, "unpredicted") if unpredicted else "",
+        "unsettled": _networks(unsettled, "never_settled"),
+        "unpredicted": _networks(unpredicted, "unpredicted"),
         "bidirectional": bool((runs["bidirectional"] == True).any()),  # noqa: E712  (a study's own cells have nulls)
         "turning": _turning(study),
         "breakdowns": any(
             part.trains and part.runs["broken"].any() and not part.runs["broken"].all() for part in study.parts
         ),
         "clipped": _clipped(study),
+        "worst": spelled(int(measures.WORST)),
         "results": listed(
             [
                 words

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -54,6 +54,16 @@ def interval_words(interval: statistics.Interval, write: Write, kind: str, **whe
         for side, end in (("low", interval.low), ("high", interval.high))
     ]
     return f"{ends[0]} to {ends[1]}"
+
+
+def of_seeds(groups: Iterable[pd.DataFrame]) -> str:
+    """That a range of a share is of seeds, where some seed has several runs: "none of 28 (0 % to 35 %)" is a riddle without."""
+    counts = [(len(runs), int(runs["seed"].nunique())) for runs in groups]
+    if all(runs == seeds for runs, seeds in counts):
+        return ""
+    number_of = {seeds for _, seeds in counts}
+    each = f"{spelled(number_of.pop())} " if len(number_of) == 1 else ""
+    return f" These ranges are of {each}{'seed' if each == 'one ' else 'seeds'}, not of single runs."
 
 
 def bracketed(*words: str) -> str:

@@ -27,8 +27,11 @@ def marker(place: int) -> str:
     return MARKERS[(place + place // len(CATEGORIES)) % len(MARKERS)]
 
 
-def colours(axis: str | None, values: Iterable[Any]) -> dict[Any, Any]:
-    """A colour for every value of an axis: radii by their distance from 1, other numbers from light to dark, names by category."""
+def colours(axis: str | None, values: Iterable[Any], used: int = 0) -> dict[Any, Any]:
+    """A colour for every value of an axis: radii by their distance from 1, other numbers from light to dark, names by category.
+
+    ``used``: how many categories have a colour already, for a legend that names the values of several axes.
+    """
     known = list(values)
     if axis == "spectral_radius":
         return radius_colours(known)
@@ -37,7 +40,7 @@ def colours(axis: str | None, values: Iterable[Any]) -> dict[Any, Any]:
     numeric = all(isinstance(v, int | float | np.number) for v in known)
     if numeric and len(known) > 2:
         return dict(zip(sorted(known), sns.color_palette("viridis_r", len(known) + 1)[1:], strict=True))
-    return {value: CATEGORIES[i % len(CATEGORIES)] for i, value in enumerate(known)}
+    return {value: CATEGORIES[(used + i) % len(CATEGORIES)] for i, value in enumerate(known)}
 
 
 def rule_colours(values: Iterable[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from study.report.measures.comparisons import (
     shared_axes,
     side_by_side,
 )
-from study.report.measures.outcomes import outcome, per_seed, results, updates_made
+from study.report.measures.outcomes import WORST, counted, outcome, per_seed, results, updates_made
 from study.report.measures.parts import Part, alike, deviations, parts_of
 from study.report.measures.regimes import (
     LINEAR_MATRICES,
@@ -71,6 +71,7 @@ __all__ = [
     "REGIMES",
     "SCALES",
     "TRAINING",
+    "WORST",
     "Comparison",
     "Critical",
     "Part",
@@ -79,6 +80,7 @@ __all__ = [
     "by_setting",
     "comparable",
     "comparisons_of",
+    "counted",
     "critical",
     "crossings",
     "deviations",

@@ -8,11 +8,14 @@ import pandas as pd
 from study.report import statistics
 from study.report.measures.selection import trained
 
+WORST = 10.0  # times the loss of a prediction that has learnt nothing: no loss counts as more, and a run that broke down with as much
+
 
 def results(runs: pd.DataFrame) -> pd.DataFrame:
-    """Trained runs with ``metric`` (accuracy where the task has one, else loss), ``broken`` and ``result``.
+    """Trained runs with ``metric`` (accuracy where the task has one, else loss), ``broken``, ``result`` and ``beyond``.
 
-    A run that broke down has no result of its own: it counts with that of a prediction that has learnt nothing.
+    A run that broke down has no result of its own. Its accuracy counts as that of a prediction that has learnt nothing, its loss as ``counted`` says.
+    ``beyond``: a run that did not break down has a loss above all that is counted.
     """
     runs = trained(runs)
     classified = runs["baseline_accuracy"].notna()
@@ -20,9 +23,20 @@ def results(runs: pd.DataFrame) -> pd.DataFrame:
     baseline = runs["baseline_accuracy"].where(classified, runs["baseline_loss"])
     broken = runs["first_nonfinite_update"].notna() | ~np.isfinite(achieved.astype(float))
     metric = np.where(classified, "held_out_accuracy", "held_out_loss")
-    return runs.assign(
-        metric=metric, broken=broken, result=achieved.where(~broken, baseline).astype(float), baseline=baseline
-    )
+    loss = counted(runs["held_out_loss"], runs["baseline_loss"], broken)
+    result = achieved.where(~broken, baseline).where(classified, loss).astype(float)
+    beyond = ~classified & ~broken & (achieved > loss)
+    return runs.assign(metric=metric, broken=broken, result=result, baseline=baseline, beyond=beyond)
+
+
+def counted(loss: pd.Series, baseline: pd.Series, broken: pd.Series) -> pd.Series:
+    """What losses count as in every mean and comparison: at most ``WORST`` times the baseline, and of a run that broke down just that.
+
+    Where a run that has left all bounds comes to its end, and where floats end first, depends on the number of updates. So both count alike, and
+    no run counts as better for having broken down.
+    """
+    most = WORST * baseline.astype(float).where(baseline > 0)
+    return loss.astype(float).where(~broken, most).clip(upper=most)
 
 
 def updates_made(runs: pd.DataFrame) -> pd.Series:

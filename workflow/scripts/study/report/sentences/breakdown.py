@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from study.report import measures, statistics
-from study.report.phrases import at_value, bracketed, count_of, every_run, interval_words, task_of
+from study.report.phrases import at_value, bracketed, count_of, every_run, interval_words, of_seeds, task_of
 from study.report.words import few, itemized, listed, marked, named, percent
 
 
@@ -27,6 +27,7 @@ def breakdown_sentence(part: measures.Part, compared: list[measures.Comparison])
     groups = [[value] for value, count in by_value.items() if count]
     whole = [value for value, count in by_value.items() if not count]
     words = [_breakdowns(part, runs, values, where) for values in [*groups, *([whole] if whole else [])]]
+    seeds = of_seeds([at_value(runs, part.column, value) for value in by_value])
     clear = [each for each in compared if each.verdict in ("higher", "lower")]
     few_seeds = any(each.verdict == "few" for each in compared)
     tail = ""
@@ -38,7 +39,7 @@ def breakdown_sentence(part: measures.Part, compared: list[measures.Comparison])
             if few_seeds
             else " The difference is not clear."
         )
-    return f"On {task_of(part)}, runs break down because a value is no longer finite: {itemized(words) if len(words) < 7 else few(words, 6)}.{tail}"
+    return f"On {task_of(part)}, runs break down because a value is no longer finite: {itemized(words) if len(words) < 7 else few(words, 6)}.{seeds}{tail}"
 
 
 def _breakdowns(part: measures.Part, runs: pd.DataFrame, values: list[Any], where: Mapping[str, Any]) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from study.report import measures, statistics
-from study.report.phrases import at_value, bracketed, count_of, counted, interval_words, task_of, where_of
-from study.report.words import few, listed, marked, marked_count, named, number, percent, spelled
+from study.report.phrases import at_value, bracketed, count_of, counted, interval_words, of_seeds, task_of, where_of
+from study.report.words import few, listed, marked, marked_count, named, number, percent, plain, spelled
 
 MOST_LISTED = 6
 
@@ -19,9 +19,10 @@ def success_sentence(part: measures.Part) -> str:
     if runs.empty:
         return ""
     values = [each for each in part.columns if len(at_value(runs, part.column, each))] if part.column else [None]
+    groups = [at_value(runs, part.column, value) for value in values]
     counts = [
-        _count(part, at_value(runs, part.column, value), value, first=i == 0 and len(values) < 3)
-        for i, value in enumerate(values)
+        _count(part, rows, value, first=i == 0 and len(values) < 3)
+        for i, (value, rows) in enumerate(zip(values, groups, strict=True))
     ]
     budgets = sorted(map(int, runs["updates"].unique()))
     written = listed([marked_count(budget, "setting", axis="updates") for budget in budgets], "or")
@@ -34,6 +35,7 @@ def success_sentence(part: measures.Part) -> str:
             else [*counts[: MOST_LISTED - 1], f"{spelled(len(counts) - MOST_LISTED + 1)} more"]
         )
         text = f"On {task_of(part)}, so many runs succeed {within}: {'; '.join(some)}."
+    text += of_seeds(groups)
     took = runs.loc[runs["success"].astype(bool), "updates_to_success"].astype(float)
     if took.empty:
         return f"{text} More updates might change that."
@@ -48,7 +50,8 @@ def success_sentence(part: measures.Part) -> str:
     )
     if took.min() == took.max():
         return f"{text} Success takes {counted(int(took.min()), 'update', half)}."
-    return f"{text} Success takes between {first} and {last} updates, half of the time at most {half}."
+    median = "" if plain(half) == plain(last) else f", half of the time at most {half}"
+    return f"{text} Success takes between {first} and {last} updates{median}."
 
 
 def _count(part: measures.Part, runs: pd.DataFrame, value: Any, first: bool) -> str:
@@ -57,6 +60,8 @@ def _count(part: measures.Part, runs: pd.DataFrame, value: Any, first: bool) -> 
     rate = statistics.proportion(share, int(runs["seed"].nunique()))
     count = f"{count_of(succeeded, 'succeeded', **where)} of {marked_count(len(runs), 'runs_to_succeed', **where)}"
     name = f" with {named(part.column, value)}" if part.column else ""
+    if len(runs) == 1 and not part.column:
+        return f"the one run {'succeeds' if succeeded else 'does not succeed'}"
     return f"{count}{' runs' if first else ''}{name}{' succeed' if first else ''}" + bracketed(
         interval_words(rate, percent, "success_rate", **where)
     )

@@ -59,7 +59,8 @@ def learnt_sentence(part: measures.Part) -> str:
         every = every_run(len(runs), "trained_runs", sweep=part.sweep, **part.fixed)
         return f"On {task_of(part)}, no run comes to the end of its training: {every} break down at a value that is not finite."
     sign = 1.0 if metric == "held_out_accuracy" else -1.0
-    groups = measures.grouped(runs, part.axes)
+    every = measures.grouped(runs, part.axes)
+    groups = [(own, rows) for own, rows in every if not rows["broken"].all()]  # without a result none is the best
     outcomes = [measures.outcome(rows).value for _, rows in groups]
     chosen, best = max(zip(groups, outcomes, strict=True), key=lambda each: sign * each[1])[0]
     mean_result, where, write = measures.outcome(best), where_of(part, chosen), writer_of(metric)
@@ -72,8 +73,8 @@ def learnt_sentence(part: measures.Part) -> str:
         count_of(seeds, "seeds_trained", **where) + (" seeds" if seeds > 1 else " seed"),
     )
     text = f"On {task_of(part)}, training reaches {_called(metric)} {value}"
-    if len(groups) > 1:
-        count = count_of(len(groups), "settings_trained", sweep=part.sweep, **part.fixed)
+    if len(every) > 1:
+        count = count_of(len(every), "settings_trained", sweep=part.sweep, **part.fixed)
         leaders = [
             name_of(own)
             for (own, _), each in zip(groups, outcomes, strict=True)
@@ -82,7 +83,7 @@ def learnt_sentence(part: measures.Part) -> str:
         text = f"On {task_of(part)}, the best mean {_called(metric)} of {count} settings is {value}, for {few(leaders)}"
     least = marked(write(baseline), "baseline", baseline, **(where if differ else where_of(part)))
     beaten = sign * mean_result.value > sign * baseline
-    no_more = "" if beaten else ", which no setting beats" if len(groups) > 1 else ", which it does not beat"
+    no_more = "" if beaten else ", which no setting beats" if len(every) > 1 else ", which it does not beat"
     return f"{text}. {capital(knows_nothing(part))} gets {least}{' there' if differ else ''}{no_more}."
 
 
@@ -115,12 +116,14 @@ def some_compared(axis: str, values: list[Any]) -> str:
 
 
 def _ranked(part: measures.Part, axis: str, runs: pd.DataFrame) -> list[Any]:
-    """The values of an axis that are compared, best result first."""
+    """The values of an axis that are compared, best result first, and last those whose runs all broke down."""
     metric = str(part.runs["metric"].iloc[0])
     sign = 1.0 if metric == "held_out_accuracy" else -1.0
     values = measures.comparable(runs, axis)
-    results = {key_of(v): measures.outcome(runs[has_value(runs, axis, v)]).value for v in values}
-    return sorted(values, key=lambda v: -sign * results[key_of(v)])
+    rows = {key_of(v): runs[has_value(runs, axis, v)] for v in values}
+    lost = {value: bool(own["broken"].all()) for value, own in rows.items()}
+    results = {value: measures.outcome(own).value for value, own in rows.items()}
+    return sorted(values, key=lambda v: (lost[key_of(v)], -sign * results[key_of(v)]))
 
 
 def result_sentence(
