@@ -87,8 +87,9 @@ def of_kinds(tables: Tables) -> list[dict[int, tuple[float, float, float]]]:
         for way in ("forward", "reverse") if own["bidirectional"].iloc[0] == True else ("forward",):  # noqa: E712
             by_seed = {}
             for _, run in own.assign(direction=way).iterrows():
-                near, far = (a_layer_down(end)(tables, run) for end in (False, True))
-                gap = a_step_back(True)(tables, run) - a_step_back(False)(tables, run)
+                its = {"layers": tables["layers"][tables["layers"]["run_key"] == run["run_key"]]}
+                near, far = (a_layer_down(end)(its, run) for end in (False, True))
+                gap = a_step_back(True)(its, run) - a_step_back(False)(its, run)
                 if np.isfinite([near, far, gap]).all():
                     by_seed[run["seed"]] = (near, far, gap)
             kinds.append(by_seed)

@@ -197,7 +197,7 @@ def _title_of_kinds(factors: dict[str, pd.DataFrame], kinds: str) -> str:
         return f"{TOO_FEW}."
     if len(verdicts) == 1:
         return f"In {marked(whole(len(factors)), 'depth_kinds', len(factors))} {kinds}, {uncapital(*verdicts)}."
-    near, far = _clear_kinds(factors, "near"), _clear_kinds(factors, "far")
+    near, far = _clear_kinds(factors)
     of = f"of {marked_count(len(factors), 'depth_kinds')} {kinds}"
     if not near:
         end = f"far from it, {LOWER_LAYERS} {_in_kinds(far, ' of the gradient')}" if far else NOR_FAR
@@ -208,11 +208,15 @@ def _title_of_kinds(factors: dict[str, pd.DataFrame], kinds: str) -> str:
     )
 
 
-def _clear_kinds(factors: dict[str, pd.DataFrame], end: str) -> dict[str, str]:
-    """In how many kinds of network lower layers clearly have ``less`` and ``more`` of the gradient at this end; only where there are any."""
-    signs = [_sign(factors, panel, end) for panel in factors]
-    counts = {"less": signs.count(-1.0), "more": signs.count(1.0)}
-    return {way: marked_count(count, f"depth_kinds_{end}_{way}") for way, count in counts.items() if count}
+def _clear_kinds(factors: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
+    """Near the loss and far from it: in how many kinds of network lower layers clearly have ``less`` and ``more``; only where there are any."""
+    kinds = []
+    for end, signs in zip(
+        ("near", "far"), zip(*(_signs(factors, panel) for panel in factors), strict=True), strict=True
+    ):
+        counts = {"less": signs.count(-1.0), "more": signs.count(1.0)}
+        kinds.append({way: marked_count(n, f"depth_kinds_{end}_{way}") for way, n in counts.items() if n})
+    return kinds
 
 
 def _in_kinds(counts: dict[str, str], what: str = "") -> str:
@@ -233,11 +237,14 @@ def _judged(factors: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, dict[tuple[
     return table, dict(zip(table, statistics.familywise(table.to_numpy()), strict=True))
 
 
-def _sign(factors: dict[str, pd.DataFrame], panel: str, end: str) -> float:
-    """−1 where lower layers clearly have less of the gradient at this end of the sequence, 1 where they have more, 0 where neither is clear."""
+def _signs(factors: dict[str, pd.DataFrame], panel: str) -> tuple[float, float]:
+    """Near the loss and far from it: −1 where lower layers clearly have less of the gradient, 1 where they have more, 0 where neither is clear."""
+    if _few_seeds(factors, panel):
+        return 0.0, 0.0
     table, p = _judged(factors)
-    few_seeds = _few_seeds(factors, panel)
-    return 0.0 if few_seeds or p[panel, end] >= statistics.LEVEL else float(np.sign(table[panel, end].mean()))
+    clear = {end: p[panel, end] < statistics.LEVEL for end in ("near", "far")}
+    near, far = (float(np.sign(table[panel, end].mean())) if clear[end] else 0.0 for end in clear)
+    return near, far
 
 
 def _few_seeds(factors: dict[str, pd.DataFrame], panel: str) -> bool:
@@ -248,7 +255,7 @@ def _verdict(factors: dict[str, pd.DataFrame], panel: str) -> str:
     """In words what depth clearly does at both ends of the sequence."""
     if _few_seeds(factors, panel):
         return TOO_FEW
-    near, far = (_sign(factors, panel, end) for end in ("near", "far"))
+    near, far = _signs(factors, panel)
     if not near:
         return "Depth has no clear effect near the loss"
     if far == -near:
