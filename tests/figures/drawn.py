@@ -140,7 +140,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     common = {"sweep": given.get("sweep", "one"), "run_key": "|".join(map(str, run.values()))}
     parts = weight_parts(run, rate) if asked else [(math.nan, math.nan)] * T
     row = common | run | start_row(run, rate) | theory_row(run, given, rate) | training_row(run, given)
-    row |= weight_row(parts)
+    row |= weight_row(parts) | {"dead_samples": given.get("dead_samples", float(rate == -math.inf))}
     row |= {f"{f}_{what}_at": given.get(f"{f}_{what}_at") for f in FORMATS for what in ("flushed", "overflowed")}
     row |= {column.name: given[column.name] for column in SENSITIVITY if column.name in given}
     row |= {"data": "d" if "ends" in given else None, "device": "cpu", "engine": "synthetic", "verified_error": None}
@@ -168,7 +168,7 @@ def start_row(run: Settings, rate: float) -> Settings:
         "measured_spectral_radius": radius, "sigma_max": 2 * radius, "sigma_w": 0.95 * radius, "sigma_u": run["input_scale"],
         "log10_gradient_ratio": ratio, "growth_rate": rate, "growth_rate_error": 0.005 if T > 5 else None,
         "regime": None if math.isnan(ratio) else "vanishing" if ratio < -2 else "exploding" if ratio > 2 else "stable",
-        "settled_from": min(3, T) if T > 1 else None, "settled_to": max(1, T - 3) if T > 1 else None, "dead_samples": 0.0,
+        "settled_from": min(3, T) if T > 1 else None, "settled_to": max(1, T - 3) if T > 1 else None,
     }  # fmt: skip
 
 

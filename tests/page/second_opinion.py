@@ -808,7 +808,9 @@ KINDS: dict[str, Kind] = {
     **_three("loss_lower_back", lambda t, w, end: loss_lower(t, w, end, -1.0)),
     **_three("loss_higher", lambda t, w, end: loss_higher(t, w, end, 1.0)),
     **_three("loss_higher_back", lambda t, w, end: loss_higher(t, w, end, -1.0)),
-    "with_dead_samples": lambda t, w: float((every_network(t)["dead_samples"] > 0).sum()),
+    "with_dead_samples": lambda t, w: float(
+        sum(0 < dead < 1 and abs(rate) < math.inf for dead, rate in every_network(t)[["dead_samples", "growth_rate"]].astype(float).to_numpy())
+    ),
     "never_settled": lambda t, w: float(len(unsettled(t))),
     "unpredicted": lambda t, w: float(sum(pd.isna(x) for x in every_network(t)["predicted_by"])),
     "zero_pairs": count_zero_pairs,

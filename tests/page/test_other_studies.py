@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,34 @@ def test_a_page_of_one_network_speaks_of_one(tmp_path: Path) -> None:
     answer = page.partition('<section id="answer">')[2].partition("</section>")[0]
     assert "median over networks" not in answer and "95 %" not in answer and "“Clear”" not in answer
     assert "Below it stands whether it vanishes ▼" in answer
+
+
+def how_of(folder: Path, runs: list[dict[str, Any]]) -> str:
+    """What the page says under "How it was measured", as plain text."""
+    page, _ = page_of(folder, runs)
+    how = page.partition('<section id="how">')[2].partition("</section>")[0]
+    return " ".join(re.sub(r"<[^>]+>", "", how).split())
+
+
+def test_some_dead_samples_are_not_all(tmp_path: Path) -> None:
+    """ "In 24 networks, the gradient of some samples is exactly zero. Their rate is that of the other samples": there were no others, or no rate."""
+    zero = "the gradient of some samples is exactly zero"
+    for name, given in {
+        "all": {"rate": -math.inf, "dead_samples": 1.0},
+        "broken": {"rate": math.nan, "dead_samples": 0.25},
+    }.items():
+        assert zero not in how_of(tmp_path / name, [ONE | given | {"seed": s} for s in (0, 1)])
+    some = [ONE | {"seed": s, "dead_samples": 0.25 * s} for s in (0, 1)]
+    assert f"In 1 network, {zero}. The rate is then that of the other samples." in how_of(tmp_path / "some", some)
+
+
+def test_one_network_is_not_networks(tmp_path: Path) -> None:
+    """ "The state of 1 networks does not settle within the sequence. Their rate …" """
+    how = how_of(tmp_path, [ONE])
+    assert (
+        "The state of 1 network does not settle within the sequence. The rate is then" in how
+        and "1 networks" not in how
+    )
 
 
 def test_infinite_differences_of_both_signs_are_no_difference_of_zero() -> None:

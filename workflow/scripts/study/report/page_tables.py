@@ -13,6 +13,7 @@ from rnn_core.experiment import SEPARATOR, WITHOUT_MATRIX
 from rnn_core.tasks import GENERATED
 from study.report import measures, statistics
 from study.report.findings import Study
+from study.report.phrases import counted
 from study.report.words import listed, marked, marked_count, number, spelled
 from study.screen import progress
 from study.settings import axis_defaults, described_axes
@@ -126,10 +127,15 @@ def _window(networks: pd.DataFrame) -> dict[str, str]:
     }
 
 
+def _networks(count: int, kind: str) -> str:
+    """1 network, 12 networks; empty where there is none."""
+    return counted(count, "network", marked_count(count, kind)) if count else ""
+
+
 def how_measured(study: Study) -> dict[str, Any]:
     """What the page says of window, ruler and tests: only of what this study has."""
     networks = study.networks
-    dead = int((networks["dead_samples"] > 0).sum())
+    partly_dead = len(measures.partly_dead(networks))
     unsettled = len(measures.never_settled(networks))
     unpredicted = int(networks["predicted_by"].isna().sum())
     bistable = int((networks["bistable"] == True).sum())  # noqa: E712  (the column has nulls)
@@ -147,11 +153,11 @@ def how_measured(study: Study) -> dict[str, Any]:
             for name in ("linear law", "operating point", "mean field", "dynamic mean field", "law at rest")
             if (networks["predicted_by"] == name).any()
         ],
-        "bistable": marked_count(bistable, "bistable") if bistable else "",
-        "dead": marked_count(dead, "with_dead_samples") if dead else "",
+        "bistable": _networks(bistable, "bistable"),
+        "dead": _networks(partly_dead, "with_dead_samples"),
         "several": study.tests > 1,
-        "unsettled": marked_count(unsettled, "never_settled") if unsettled else "",
-        "unpredicted": marked_count(unpredicted, "unpredicted") if unpredicted else "",
+        "unsettled": _networks(unsettled, "never_settled"),
+        "unpredicted": _networks(unpredicted, "unpredicted"),
         "bidirectional": bool((runs["bidirectional"] == True).any()),  # noqa: E712  (a study's own cells have nulls)
         "turning": _turning(study),
         "breakdowns": any(
