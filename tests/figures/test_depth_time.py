@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from figures import depth_time
+from study.report import drawing
 from study.report.words import addresses, plain
 from tests.figures.drawn import PROPAGATION, Settings, render, show
 from tests.figures.test_any_study import check
@@ -59,6 +60,12 @@ def test_a_study_without_it_says_what_to_add(runs: list[Settings], make_study: A
     """One layer, a loss at every step, or nothing that is a number."""
     facts = check(depth_time, make_study(runs))
     assert not facts["drawn"] and "layers" in facts["claims"][0]
+
+
+def test_stacks_on_sequences_that_end_apart_say_so(make_study: Any) -> None:
+    """ "No network has several layers and a loss at the last step alone": all had, and some sequences ended earlier."""
+    facts = said(make_study, [stack(s, task="kinds", ends=(0, 3)) for s in (0, 1)])[1]
+    assert not facts["drawn"] and facts["title"] == drawing.ENDS_APART
 
 
 def test_of_every_kind_the_deepest_at_its_longest_is_drawn(make_study: Any) -> None:

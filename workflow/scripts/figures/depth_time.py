@@ -123,7 +123,8 @@ def lags_of(T: int) -> np.ndarray:
 
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
-        return NOTHING.facts()
+        ends_apart = (measures.of_files_at_last_step(study.all_runs)["layers"] > 1).any()
+        return (drawing.Nothing(drawing.ENDS_APART, NOTHING.add) if ends_apart else NOTHING).facts()
     factors = {str(panel): _factors(rows) for panel, rows in data.groupby("panel", observed=True)}
     reverse = _reverse_panels(data)
     told = _least_in_time({panel: decades for panel, decades in factors.items() if panel not in reverse})

@@ -33,8 +33,8 @@ from study.settings import described_axes
 
 NOTHING = drawing.Nothing(
     "No run of this study has a gradient of numbers that travels back from the last step alone.",
-    "Add a sweep with updates: 0, loss_at: last and sequence_length: 2 or more (a loss at every step, or sequences that end at different steps, would mix "
-    "gradients of different age).",
+    "Add a sweep with updates: 0, loss_at: last and sequence_length: 2 or more. A loss at every step, or sequences that end at different steps, would mix "
+    "gradients of different age.",
 )
 MOST_LAGS = 200
 MOST_VALUES = 4_000_000  # runs × lags in memory at once
@@ -153,7 +153,8 @@ def ends(data: pd.DataFrame) -> pd.DataFrame:
 
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
-        return NOTHING.facts()
+        ends_apart = len(measures.of_files_at_last_step(study.all_runs))
+        return (drawing.Nothing(drawing.ENDS_APART, NOTHING.add) if ends_apart else NOTHING).facts()
     tasks = data["tasks"].iloc[0]
     title, last, mixed = _title(study, tasks), ends(data), _mixed(study, tasks)
     laws = data["linear"].notna().any()

@@ -18,7 +18,7 @@ from study.report.phrases import bracketed, counted, interval_words
 from study.report.words import LONGEST_TITLE, itemized, listed, marked, marked_count, number, plain, signed
 
 NOTHING = drawing.Nothing(
-    "No two values of ρ below 1 have runs that recorded how far their last state moves with a weight, and where it moves at all.",
+    "No two values of ρ below 1 have runs whose last state was recorded to move with a weight.",
     "Add traces: [parameter_sensitivity] to the config, and a sweep of cell: indrnn, activation: identity, initializer: identity with several values"
     " of spectral_radius below 1.",
 )
