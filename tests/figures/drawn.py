@@ -258,8 +258,12 @@ def make_spectra(common: Settings, T: int, rate: float, given: Settings, found: 
 
     ``directions`` of the last are dead (−∞). ``lags`` are those of the singular values.
     """
-    dead, lags = given.get("dead_directions", 0), [lag for lag in given.get("lags", (1, 3)) if lag <= T]
-    exponents = [-math.inf if i >= DIRECTIONS - dead else rate - 0.1 * i for i in range(DIRECTIONS)]
+    size, dead, lags = (
+        given.get("directions", DIRECTIONS),
+        given.get("dead_directions", 0),
+        [lag for lag in given.get("lags", (1, 3)) if lag <= T],
+    )
+    exponents = [-math.inf if i >= size - dead else rate - 0.1 * i for i in range(size)]
     first = given.get(
         "first", 0.0
     )  # decades by which all directions grow within the first step, beside their exponents
@@ -275,7 +279,7 @@ def make_spectra(common: Settings, T: int, rate: float, given: Settings, found: 
         "lyapunov_max": exponents[0], "lyapunov_error": 0.01, "growth_minus_lyapunov": given.get("apart", 0.001),
         "surviving_directions": surviving, "spectra_lag": lags[-1] if lags else None,
         "kaplan_yorke_dimension": 2.5 if rate > 0 else 0.0, "entropy_rate": max(0.0, rate),
-        "henrici": given.get("henrici", 0.7), "numerical_radius": 1.4, "peak_growth": given.get("peak_growth", 3.5), "peak_growth_lag": 7,
+        "henrici": given.get("henrici", 0.7), "numerical_radius": 1.4, "peak_growth": given.get("peak_growth", 3.5), "peak_growth_lag": given.get("peak_growth_lag", 7),
     }  # fmt: skip
 
 

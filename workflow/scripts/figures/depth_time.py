@@ -411,6 +411,7 @@ def _panel(ax: Axes, medians: pd.DataFrame, norm: Normalize) -> None:
     shown = facets.spread([int(layer) for layer in layers], 8)
     ax.set_yticks(shown, [str(layer) for layer in shown])
     ax.set_xlim(*_edges(lags)[[0, -1]])
+    ax.xaxis.set_major_locator(layout.whole_numbers())
     ax.tick_params(length=2)
 
 

@@ -380,6 +380,8 @@ def draw(data: pd.DataFrame) -> Figure:
             layout.panel_title(ax, name, 30 if columns < 3 else 24)
         if direct:
             layout.label_lines(ax, _labels(ax, rows), gap=0.14 / (height - 0.5), leaders=True)
+    for ax in axes:
+        ax.xaxis.set_major_locator(layout.whole_numbers(9 if columns == 1 else 6))
     layout.label_below(
         axes, columns, "lag: steps back from the end, T − t" if columns < 3 else "lag: steps back, T − t"
     )
