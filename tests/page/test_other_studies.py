@@ -14,7 +14,7 @@ from study.report.sentences.growth_claims import window_sentence
 from study.report.words import capital, plain
 from tests.figures.drawn import grid
 from tests.page.frames import frame, start
-from tests.page.test_truth import ONE, page_of
+from tests.page.test_truth import ONE, TRAIN, page_of
 
 SEEDS = range(6)
 
@@ -178,6 +178,25 @@ def test_one_network_is_not_networks(tmp_path: Path) -> None:
         "The state of 1 network does not settle within the sequence. The rate is then" in how
         and "1 networks" not in how
     )
+
+
+def test_one_test_is_a_test_and_a_reference_is_cited(tmp_path: Path) -> None:
+    """ "The 1 test of this study, those against theory included, is judged together." A page without a test cited Westfall and Young."""
+    one = [
+        ONE | {"cell": "gru", "input_scale": i, "spectral_radius": None, "seed": s}
+        for i in (0.5, 1.0)
+        for s in range(6)
+    ]
+    assert "This study makes 1 test. If nothing had an effect" in how_of(tmp_path / "one", one)
+    for name, runs in {
+        "nothing": [ONE | {"sequence_length": 1}],
+        "alone": [ONE],
+        "trained": [TRAIN | {"seed": s} for s in (0, 1)],
+    }.items():
+        page, _ = page_of(tmp_path / name, runs)
+        listed = re.findall(r'<li value="\d" id="(ref-\w+)"', page)
+        assert set(listed) == set(re.findall(r'href="#(ref-\w+)"', page))
+        assert ('href="#references"' in page) == ('<section id="references">' in page) == bool(listed)
 
 
 def test_infinite_differences_of_both_signs_are_no_difference_of_zero() -> None:
