@@ -134,6 +134,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     shown = [
         *(["theory"] if theory or np.isfinite(data["predicted_rate"].astype(float)).any() else []),
         *(["lengths"] if numbers == {"sequence_length"} else []),
+        *(["some lengths"] if numbers > {"sequence_length"} else []),
         *(["blocks"] if len(blocks) > 1 else []),
         *(column.removesuffix("_rate") for column in drawn),
         *(f"by {name}" for name in THEORIES if study.networks["predicted_by"].eq(name).any()),
