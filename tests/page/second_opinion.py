@@ -817,6 +817,7 @@ KINDS: dict[str, Kind] = {
     "median_deviation": lambda t, w: float(np.median(networks(t, w)["deviation"].dropna().abs()[np.isfinite])),
     "predicted": lambda t, w: float(np.isfinite(networks(t, w)["deviation"].astype(float)).sum()),
     **_three("mean_deviation", deviation_of),
+    "deviation_seeds": lambda t, w: float(grown(t, w).loc[lambda r: np.isfinite(r["deviation"].astype(float)), "seed"].nunique()),
     **_three("dynamic_rate_miss", missed_by("dynamic_rate")),
     **_three("rest_rate_miss", missed_by("rest_rate")),
     "networks_of_theories": lambda t, w: float(len(with_both_theories(t, w))),

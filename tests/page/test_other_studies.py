@@ -261,3 +261,29 @@ def test_of_many_names_the_extremes_are_told_without_a_test() -> None:
         "The difference is 1.6 a step (1.6 to 1.6; 6 seeds), and +68.8 decades (+68.8 to +68.8) over T = 100 steps. "
         "Of so many values this pair is not tested."
     ) in text, text
+
+
+def test_a_deviation_of_few_networks_says_of_how_many() -> None:
+    """ "+0.015 (−1.3 to +1.3)" was of two networks of six, and did not say so."""
+    runs = [
+        start(0.1 * s, seed=s, predicted_by="operating point", deviation=0.1 * s if s < 2 else math.nan) for s in SEEDS
+    ]
+    assert "; 2 seeds)" in said(runs)
+    assert "seeds)" not in said([run | {"deviation": 0.1 * run["seed"]} for run in runs])
+
+
+def test_clear_effects_of_what_is_swept_come_first() -> None:
+    """A study of forget bias and input scale began with how far a theory misses, and told of the bias at the end."""
+    runs = [
+        start(0.3 * b - 0.05 * i + 0.1 * L * noise + 0.001 * s, seed=s, cell=c, layers=L, forget_bias=b, input_scale=i, sequence_length=T,
+              linear_rate=math.nan, dynamic_rate=0.2 * b + 0.01 * s, rest_rate=0.1 * b, predicted_rate=0.2, predicted_by="dynamic mean field", deviation=0.01)
+        for s, noise in zip(SEEDS, (1.0, -0.5, 0.3, -0.9, 0.2, -0.1), strict=True) for c in ("gru", "lstm") for L in (1, 3)
+        for b in (-1.0, 1.0) for i in (0.3, 2.0) for T in (30, 120)
+    ]  # fmt: skip
+    study = Study(frame(runs))
+    bias, scale = (
+        next(n for n, text in enumerate(study.sentences) if words in plain(text))
+        for words in ("With forget bias b = 1,", "With input scale = 0.3,")
+    )
+    theory = next(n for n, text in enumerate(study.sentences) if "misses the growth rate" in plain(text))
+    assert (bias, scale) == (0, 1) and theory > scale

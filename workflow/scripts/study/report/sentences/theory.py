@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from study.report import measures, statistics
-from study.report.phrases import bracketed, interval_words, where_of
+from study.report.phrases import bracketed, counted, interval_words, where_of
 from study.report.sentences.turning import radii_words
 from study.report.words import few, listed, marked, marked_count, name_of, number, plain, signed
 
@@ -43,9 +43,12 @@ def theory_sentence(part: measures.Part, tests: list[tuple[dict[str, Any], pd.Se
 
 
 def _deviation(part: measures.Part, chosen: Mapping[str, Any], series: pd.Series) -> str:
+    """The mean with its interval; of how many seeds, where not all of them have a prediction."""
     average, where = statistics.mean(series.to_numpy()), where_of(part, chosen)
+    some = len(series) < part.compared["seed"].nunique()
+    seeds = counted(len(series), "seed", marked_count(len(series), "deviation_seeds", **where)) if some else ""
     spread = interval_words(average, partial(signed, digits=2), "mean_deviation", **where)
-    return f"{marked(signed(average.value, 2), 'mean_deviation', average.value, **where)}{bracketed(spread)}"
+    return f"{marked(signed(average.value, 2), 'mean_deviation', average.value, **where)}{bracketed(spread, seeds)}"
 
 
 def _worst_deviation(part: measures.Part, known: pd.DataFrame) -> str:
