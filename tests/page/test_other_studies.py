@@ -14,7 +14,7 @@ from study.report.sentences.growth_claims import window_sentence
 from study.report.words import capital, plain
 from tests.figures.drawn import grid
 from tests.page.frames import frame, start
-from tests.page.test_truth import ONE, TRAIN, page_of
+from tests.page.test_truth import ONE, SUCCEED, TRAIN, page_of, until
 
 SEEDS = range(6)
 
@@ -178,6 +178,14 @@ def test_one_network_is_not_networks(tmp_path: Path) -> None:
         "The state of 1 network does not settle within the sequence. The rate is then" in how
         and "1 networks" not in how
     )
+
+
+def test_one_run_that_succeeds_is_one(tmp_path: Path) -> None:
+    """ "1 of 1 runs succeed"."""
+    for done, words in ((True, "the run succeeds ("), (False, "the run does not succeed (")):
+        page, _ = page_of(tmp_path / words, [SUCCEED | until(3 if done else None)])
+        answer = re.sub(r"<[^>]+>", "", page.partition('<section id="answer">')[2].partition("</section>")[0])
+        assert words in answer and "1 of 1 runs" not in answer
 
 
 def test_one_test_is_a_test_and_a_reference_is_cited(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from rnn_core.theory import REGIME_DECADES
 from rnn_core.theory import regime as regime_of
 from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
+from study.report.phrases import counted
 from study.report.words import decimals, listed, marked_count, name_of, number, signed
 from study.settings import axis_label, described_axes
 
@@ -120,7 +121,9 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         else ""
     )
     gone = (
-        f"Without a number to show: {marked_count(without_number, 'without_ratio')} networks." if without_number else ""
+        f"Without a number to show: {counted(without_number, 'network', marked_count(without_number, 'without_ratio'))}."
+        if without_number
+        else ""
     )
     alt = (
         f"Heat maps{facets.alt_list(data['panel'].cat.categories)}: {listed((str(described_axes()[axis]['label']) for axis in axes), 'or')} upwards, sequence "
