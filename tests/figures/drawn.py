@@ -140,7 +140,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     common = {"sweep": given.get("sweep", "one"), "run_key": "|".join(map(str, run.values()))}
     parts = weight_parts(run, rate) if asked else [(math.nan, math.nan)] * T
     row = common | run | start_row(run, rate) | theory_row(run, given, rate) | training_row(run, given)
-    row |= weight_row(parts)
+    row |= weight_row(parts) | {"dead_samples": given.get("dead_samples", float(rate == -math.inf))}
     row |= {f"{f}_{what}_at": given.get(f"{f}_{what}_at") for f in FORMATS for what in ("flushed", "overflowed")}
     row |= {column.name: given[column.name] for column in SENSITIVITY if column.name in given}
     row |= {"data": "d" if "ends" in given else None, "device": "cpu", "engine": "synthetic", "verified_error": None}
@@ -168,7 +168,7 @@ def start_row(run: Settings, rate: float) -> Settings:
         "measured_spectral_radius": radius, "sigma_max": 2 * radius, "sigma_w": 0.95 * radius, "sigma_u": run["input_scale"],
         "log10_gradient_ratio": ratio, "growth_rate": rate, "growth_rate_error": 0.005 if T > 5 else None,
         "regime": None if math.isnan(ratio) else "vanishing" if ratio < -2 else "exploding" if ratio > 2 else "stable",
-        "settled_from": min(3, T) if T > 1 else None, "settled_to": max(1, T - 3) if T > 1 else None, "dead_samples": 0.0,
+        "settled_from": min(3, T) if T > 1 else None, "settled_to": max(1, T - 3) if T > 1 else None,
     }  # fmt: skip
 
 
@@ -258,8 +258,12 @@ def make_spectra(common: Settings, T: int, rate: float, given: Settings, found: 
 
     ``directions`` of the last are dead (−∞). ``lags`` are those of the singular values.
     """
-    dead, lags = given.get("dead_directions", 0), [lag for lag in given.get("lags", (1, 3)) if lag <= T]
-    exponents = [-math.inf if i >= DIRECTIONS - dead else rate - 0.1 * i for i in range(DIRECTIONS)]
+    size, dead, lags = (
+        given.get("directions", DIRECTIONS),
+        given.get("dead_directions", 0),
+        [lag for lag in given.get("lags", (1, 3)) if lag <= T],
+    )
+    exponents = [-math.inf if i >= size - dead else rate - 0.1 * i for i in range(size)]
     first = given.get(
         "first", 0.0
     )  # decades by which all directions grow within the first step, beside their exponents
@@ -275,7 +279,7 @@ def make_spectra(common: Settings, T: int, rate: float, given: Settings, found: 
         "lyapunov_max": exponents[0], "lyapunov_error": 0.01, "growth_minus_lyapunov": given.get("apart", 0.001),
         "surviving_directions": surviving, "spectra_lag": lags[-1] if lags else None,
         "kaplan_yorke_dimension": 2.5 if rate > 0 else 0.0, "entropy_rate": max(0.0, rate),
-        "henrici": given.get("henrici", 0.7), "numerical_radius": 1.4, "peak_growth": given.get("peak_growth", 3.5), "peak_growth_lag": 7,
+        "henrici": given.get("henrici", 0.7), "numerical_radius": 1.4, "peak_growth": given.get("peak_growth", 3.5), "peak_growth_lag": given.get("peak_growth_lag", 7),
     }  # fmt: skip
 
 

@@ -107,6 +107,24 @@ def check(module: ModuleType, tables: reader.Tables, crowded: bool = True) -> dr
     return facts
 
 
+COUNTED = re.compile("lag|steps back|training update|direction i")  # axes of whole numbers
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_is_counted_has_whole_ticks(count: int, make_study: Any, module: ModuleType) -> None:
+    """The index of a direction had ticks at 0.945 and 0.96, and a lag of two steps at 0.2 and 0.4."""
+    start = ONE | {"sequence_length": count + 1, "layers": 2, "loss_at": "last", "spectra": True, "directions": count}
+    for run in (start, TRAIN | {"updates": count}):
+        data = module.frame(make_study([run | {"seed": s} for s in (0, 1)]))
+        with style.theme():
+            axes = module.draw(data).axes
+        for ax in axes:
+            if COUNTED.search(ax.get_xlabel()):
+                low, high = sorted(ax.get_xlim())
+                ticks = [tick for tick in ax.xaxis.get_majorticklocs() if low <= tick <= high]
+                assert ticks and all(tick == round(tick) for tick in ticks), (ax.get_xlabel(), ticks)
+
+
 @pytest.fixture(scope="module")
 def studies(make_study: Any) -> dict[str, reader.Tables]:
     return {name: make_study(runs) for name, runs in STUDIES.items()}

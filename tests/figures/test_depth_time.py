@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from figures import depth_time
+from study.report import drawing
 from study.report.words import addresses, plain
 from tests.figures.drawn import PROPAGATION, Settings, render, show
 from tests.figures.test_any_study import check
@@ -59,6 +60,12 @@ def test_a_study_without_it_says_what_to_add(runs: list[Settings], make_study: A
     """One layer, a loss at every step, or nothing that is a number."""
     facts = check(depth_time, make_study(runs))
     assert not facts["drawn"] and "layers" in facts["claims"][0]
+
+
+def test_stacks_on_sequences_that_end_apart_say_so(make_study: Any) -> None:
+    """ "No network has several layers and a loss at the last step alone": all had, and some sequences ended earlier."""
+    facts = said(make_study, [stack(s, task="kinds", ends=(0, 3)) for s in (0, 1)])[1]
+    assert not facts["drawn"] and facts["title"] == drawing.ENDS_APART
 
 
 def test_of_every_kind_the_deepest_at_its_longest_is_drawn(make_study: Any) -> None:
@@ -116,13 +123,28 @@ def test_chance_makes_a_finding_in_one_study_of_twenty() -> None:
     assert claims <= 20
 
 
-def test_the_headline_is_where_time_does_least(make_study: Any) -> None:
-    """Depth is read where time hides it."""
-    runs = [
-        stack(s, spectral_radius=r, rate=rate) for s in range(6) for r, rate in ((0.5, -0.7), (0.9, -0.01), (1.5, 0.4))
-    ]
-    _, facts, _, _ = said(make_study, runs)
-    assert plain(facts["title"]).endswith("at the first (ρ = 0.9).")
+def test_the_headline_is_of_all_kinds_of_network(make_study: Any) -> None:
+    """What is so in one kind is said of all: "no clear effect" beside five kinds in which lower layers have less."""
+    rates = (0.5, -0.7), (0.9, -0.01), (1.5, 0.4)
+    alike = [stack(s, spectral_radius=r, rate=rate) for s in range(6) for r, rate in rates]
+    _, facts, _, words = said(make_study, alike)
+    assert plain(facts["title"]) == "In all 3 kinds of network, depth adds its own vanishing."
+    assert "Where a step back does least, with ρ = 0.9, a layer down is a factor of 0.501" in words
+    effects = {0.5: -0.3, 0.9: 0.0, 1.1: -0.2, 1.5: 0.4}  # least clear where time does least
+    mixed = [
+        stack(s, spectral_radius=r, rate=0.3 * (r - 0.9), depth=depth + noise(s) * (r == 0.9), slower=0.2 * (r == 0.5))
+        for s in range(6) for r, depth in effects.items()
+    ]  # fmt: skip
+    assert plain(said(make_study, mixed)[1]["title"]) == (
+        "Near the loss, lower layers clearly have less of the gradient in 2 and more in 1 of 4 kinds of network; far from it, less in 1 and more in 2."
+    )
+    chance = [stack(s, spectral_radius=r, depth=noise(s), slower=0.1 * (r > 1.0)) for s in range(6) for r in (0.5, 1.5)]
+    assert (
+        plain(said(make_study, chance)[1]["title"])
+        == "In both kinds of network, depth has no clear effect near the loss."
+    )
+    few = [stack(s, spectral_radius=r) for s in range(3) for r in (0.5, 1.5)]
+    assert plain(said(make_study, few)[1]["title"]) == "Too few seeds to tell what depth does."
 
 
 def test_each_direction_has_a_panel_in_its_own_time(make_study: Any) -> None:
@@ -136,7 +158,10 @@ def test_each_direction_has_a_panel_in_its_own_time(make_study: Any) -> None:
     expected = np.broadcast_to(np.arange(12) * -0.2 / np.log(10.0), (3, 12))
     np.testing.assert_allclose(of_last.to_numpy(), expected, atol=1e-12)
     assert "The reverse direction reads from the last step to the first" in words
-    assert plain(facts["title"]).endswith("(one direction).")  # not in the reverse one, whose last step is the first
+    assert plain(facts["title"]).startswith("In all 3 kinds and directions, ")
+    assert (
+        "Where a step back does least, with one direction" in words
+    )  # not in the reverse one, whose last step is the first
     assert any("own time" in ax.get_xlabel() for ax in axes)
     alone = said(make_study, both)
     assert list(alone[0]["panel"].cat.categories) == ["forward direction", "reverse direction"]
@@ -154,9 +179,10 @@ def test_what_a_second_direction_does_is_told(make_study: Any) -> None:
         for cell, gain in ways.items() for both in (False, True) for s in range(6)
     ]  # fmt: skip
     _, facts, _, words = said(make_study, runs)
-    told = plain(facts["answer"][0])
-    assert told.startswith(depth_time.DOES_SECOND_DIRECTION) and told in words
-    values = [each["value"] for _, each in addresses(facts["answer"][0]) if each["kind"] == "second_direction"]
+    [answer] = (text for text in facts["answer"] if plain(text).startswith(depth_time.DOES_SECOND_DIRECTION))
+    told = plain(answer)
+    assert told in words
+    values = [each["value"] for _, each in addresses(answer) if each["kind"] == "second_direction"]
     assert values == pytest.approx([11 * 0.5 + 22 * 0.0025, 11 * 0.25 + 22 * 0.0025])
     assert "10⁵·⁶" in told and "10²·⁸" in told
     assert not any("second direction" in plain(text) for text in said(make_study, runs[6:12])[1]["answer"])
@@ -168,15 +194,17 @@ def test_what_a_second_direction_does_is_told(make_study: Any) -> None:
 @pytest.mark.parametrize("seeds", [3, 8])
 def test_every_number_is_computed_twice(seeds: int, directions: tuple[bool, ...], make_study: Any) -> None:
     """A number is of other rows than its address says, or is rounded before it is used."""
+    effects = {0.5: (-0.2, 0.0), 1.0: (0.0, 0.03), 1.1: (0.3, -0.1)}
     runs = [
-        stack(s, spectral_radius=r, rate=0.3 * (r - 1.0), depth=-0.2 + noise(s), slower=noise(s) / 20, layers=L, bidirectional=both)
-        for r in (0.5, 1.0) for s in range(seeds) for L in (2, 4) for both in directions
+        stack(s, spectral_radius=r, rate=0.3 * (r - 1.0), depth=depth + noise(s), slower=slower + noise(s) / 20, layers=L, bidirectional=both)
+        for r, (depth, slower) in effects.items() for s in range(seeds) for L in (2, 4) for both in directions
     ]  # fmt: skip
     tables = make_study(runs)
     _, facts, _ = show(depth_time, tables)
     found = [each for text in (facts["title"], *facts["claims"]) for _, each in addresses(text)]
-    of_both = {kind for kind in KINDS if kind.startswith("second_direction")}
-    assert {each["kind"] for each in found} == set(KINDS) - (of_both if len(directions) < 2 else set())
+    left = {kind for kind in KINDS if kind.startswith("second_direction")} if len(directions) < 2 else set()
+    left |= {kind for kind in KINDS if kind.startswith("depth_kinds")} if seeds < 6 else set()
+    assert {each["kind"] for each in found} == set(KINDS) - left
     known = {table: pd.read_parquet(tables.files[table]) for table in ("runs", "layers")}
     for each in found:
         assert KINDS[each["kind"]](known, each["where"]) == pytest.approx(each["value"], rel=1e-9)

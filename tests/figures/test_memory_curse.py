@@ -99,6 +99,9 @@ def test_every_number_is_computed_twice(seeds: int, make_study: Any) -> None:
     """A number is of other rows than its address says, or is rounded before it is used."""
     runs = [network(r, s, c, gap=(0.1 * c * r) + noise(s)) for r in RADII for s in range(seeds) for c in (0.0, 0.5)]
     runs[0]["rate"] = 0.01
+    runs += [
+        network(r, seeds, 0.5) | {"log10_parameter_sensitivity": -math.inf} for r in RADII[1:]
+    ]  # a seed of which nothing moves
     tables = make_study(runs)
     _, facts, _ = show(memory_curse, tables)
     found = [each for text in (facts["title"], *facts["claims"]) for _, each in addresses(text)]
@@ -106,6 +109,30 @@ def test_every_number_is_computed_twice(seeds: int, make_study: Any) -> None:
     known = {"runs": pd.read_parquet(tables.files["runs"])}
     for each in found:
         assert KINDS[each["kind"]](known, each["where"]) == pytest.approx(each["value"], rel=1e-9)
+
+
+def test_a_weight_that_moves_nothing_is_left_out_and_told(make_study: Any) -> None:
+    """Seeds without any sensitivity were dropped from some numbers without a word, and were minus infinity in others."""
+    runs = [network(r, s, gap=0.01 * s) for r in RADII for s in range(6)]
+    dead = [
+        run | {"log10_parameter_sensitivity": -math.inf, "last_hidden_rms": 0.0} if run["seed"] > 3 else run
+        for run in runs
+    ]
+    data, facts, _, words = said(make_study, dead)
+    assert np.isfinite(data[memory_curse.SENSITIVITY].astype(float)).all() and set(data["seed"]) == {0, 1, 2, 3}
+    assert "Left out, because no weight moves the last state: 8 networks." in words
+    assert "too few seeds to tell" in plain(facts["title"])
+    assert "Left out" not in said(make_study, runs)[3]
+    assert not said(make_study, [run | {"log10_parameter_sensitivity": -math.inf} for run in runs])[1]["drawn"]
+
+
+def test_far_from_one_nothing_is_said_of_near(make_study: Any) -> None:
+    """ "Near ρ = 1 a weight's sensitivity goes as (1 − ρ) to the power −0.586": the largest ρ was 0.01. An axis of 1 − ρ went up to 1.2."""
+    runs = [network(r, s, gap=0.0002 * math.sqrt(r) * s) for r in (0.0001, 0.01) for s in range(6)]
+    _, _, axes, words = said(make_study, runs)
+    assert "Near ρ = 1" not in words and "a factor of 1:" not in words and "a factor of 1.0" in words
+    assert all(max(ax.get_xlim()) <= 1.05 for ax in axes)
+    assert "Near ρ = 1" in said(make_study, [network(r, s) for r in (0.5, 0.8, 0.9) for s in range(6)])[3]
 
 
 def test_a_change_that_chance_makes_is_no_headline(make_study: Any) -> None:

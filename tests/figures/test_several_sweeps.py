@@ -228,3 +228,18 @@ def test_an_exponent_of_rounding_is_zero(make_study: Any) -> None:
     tables = make_study([run | {"rate": (run["seed"] - 1) * 2e-16} for run in runs])
     told = words(spectra.facts(spectra.frame(tables), tables.study))
     assert "The largest Lyapunov exponent is 0 a step." in told and "10⁻¹⁶" not in told
+
+
+def test_captions_name_the_axes_that_are_there(make_study: Any) -> None:
+    """ "At the longest sequence" stood above an axis of lengths, and "a smaller ρ" beside a map of biases."""
+    lengths = [PROPAGATION | {"sweep": "short", "sequence_length": T, "seed": s} for T in (3, 6, 9) for s in (0, 1)]
+    biases = [
+        PROPAGATION | {"sweep": "gates", "cell": "gru", "forget_bias": b, "sequence_length": T, "rate": 0.1 * b, "seed": s}
+        for b in (-1.0, 1.0) for T in (5, 9) for s in (0, 1)
+    ]  # fmt: skip
+    _, facts, _ = show(growth_rate, make_study([*lengths, *biases]))
+    text = " ".join(render("growth_rate", facts=facts | {"claims": []}).split())
+    assert "at the longest sequence where lengths are on no axis" in text
+    _, facts, _ = show(radius_length_map, make_study(biases))
+    text = " ".join(render("radius_length_map", facts=facts | {"claims": []}).split())
+    assert "border" in facts["shown"] and "smaller ρ" not in text and "may grow in one and shrink in the other." in text

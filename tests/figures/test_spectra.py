@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -144,3 +145,34 @@ def test_kinds_of_network_share_one_scale(make_study: Any) -> None:
     for ax in axes[1::2]:
         low, high = ax.get_ylim()
         assert all(low < y < high for line in lines(ax, "one percent") for y in line.get_ydata())
+
+
+def test_one_direction_of_one_is_no_finding(make_study: Any) -> None:
+    """ "1 of 1 directions keeps one percent of what the best keeps": it is the best. Nor are there "1 directions"."""
+    runs = [ONE | {"seed": s, "directions": 1, "sequence_length": 40, "lags": (30,)} for s in range(6)]
+    _, facts, _ = show(spectra, make_study(runs))
+    assert plain(facts["title"]).startswith("The largest Lyapunov exponent") and "percent" not in " ".join(
+        facts["claims"]
+    )
+    mixed = [run | {"hidden_size": 3, "directions": 3, "dead_directions": 2} for run in runs]
+    assert "1 direction keeps one percent" in plain(show(spectra, make_study([*runs, *mixed]))[1]["title"])
+
+
+def test_steps_are_whole(make_study: Any) -> None:
+    """Powers stretched "1.1 times after 0.5 steps": half a step is no step. Nor is a rounded number a bound."""
+    runs = [
+        ONE | {"seed": s, "sequence_length": 40, "lags": (1, 2), "rate": -0.1, "first": 0.1 + 0.1 * s, "peak_growth_lag": s, "apart": 0.0174}
+        for s in (0, 1)
+    ]  # fmt: skip
+    text = " ".join(map(plain, show(spectra, make_study(runs))[1]["claims"]))
+    assert "3.5 times after 1 step." in text and "within" not in text and "is 0.017 a step from it" in text
+    assert not re.search(r"\d\.\d+ steps? ?(back)?", text)
+
+
+def test_directions_are_counted_in_whole_numbers(make_study: Any) -> None:
+    """The index of a direction had ticks at 0.945 and 0.96."""
+    for count in (1, 2, 6):
+        _, _, axes = show(spectra, make_study([ONE | {"seed": s, "directions": count} for s in range(2)]))
+        low, high = axes[0].get_xlim()
+        ticks = [tick for tick in axes[0].xaxis.get_majorticklocs() if low <= tick <= high]
+        assert ticks and all(tick == round(tick) and 1 <= tick <= count for tick in ticks), ticks

@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 
 from figures import engine_checks, gradient_norm_by_step, growth_rate, radius_length_map, seed_distribution
 from rnn_core.theory import REGIME_DECADES
-from study.report import layout, reader, style
+from study.report import drawing, layout, reader, style
 from study.report.findings import Study
 from study.report.words import addresses, plain, spoken
 from tests.figures.drawn import PROPAGATION, TRAINING, grid, lines, render, show
@@ -255,6 +255,9 @@ def test_gradients_of_sequences_that_end_at_different_steps_are_not_drawn(make_s
     some = [run for run in WALKS if run["task"] != "white_noise"]
     data, facts, _ = show(gradient_norm_by_step, make_study(some))
     assert data.empty and not facts["drawn"] and "end at different steps" in facts["claims"][0]
+    assert facts["title"] == drawing.ENDS_APART
+    at_every_step = show(gradient_norm_by_step, make_study([run for run in WALKS if run["task"] == "sums"]))[1]
+    assert at_every_step["title"] == gradient_norm_by_step.NOTHING.why
 
 
 def test_sequences_of_a_file_that_all_end_at_the_last_step_are_drawn(make_study: Any) -> None:
@@ -987,7 +990,7 @@ def falling(names: list[str], count: int, make_study: Any) -> reader.Tables:
         (2, 0, "halves for none of phi0 and phi1."),
         (20, 0, "halves in none of 20 kinds of network."),
         (20, 1, "more than halves in 1 of 20 kinds of network, by a factor of 10."),
-        (20, 3, "more than halves in 3 of 20 kinds of network, at most by a factor of 10."),
+        (20, 3, "more than halves in 3 of 20 kinds of network, in the largest case by a factor of 10."),
     ],
 )
 def test_the_headline_tells_kinds_apart(kinds: int, fall: int, title: str, make_study: Any) -> None:

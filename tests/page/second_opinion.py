@@ -819,13 +819,16 @@ KINDS: dict[str, Kind] = {
     **_three("loss_lower_back", lambda t, w, end: loss_lower(t, w, end, -1.0)),
     **_three("loss_higher", lambda t, w, end: loss_higher(t, w, end, 1.0)),
     **_three("loss_higher_back", lambda t, w, end: loss_higher(t, w, end, -1.0)),
-    "with_dead_samples": lambda t, w: float((every_network(t)["dead_samples"] > 0).sum()),
+    "with_dead_samples": lambda t, w: float(
+        sum(0 < dead < 1 and abs(rate) < math.inf for dead, rate in every_network(t)[["dead_samples", "growth_rate"]].astype(float).to_numpy())
+    ),
     "never_settled": lambda t, w: float(len(unsettled(t))),
     "unpredicted": lambda t, w: float(sum(pd.isna(x) for x in every_network(t)["predicted_by"])),
     "zero_pairs": count_zero_pairs,
     "median_deviation": lambda t, w: float(np.median(networks(t, w)["deviation"].dropna().abs()[np.isfinite])),
     "predicted": lambda t, w: float(np.isfinite(networks(t, w)["deviation"].astype(float)).sum()),
     **_three("mean_deviation", deviation_of),
+    "deviation_seeds": lambda t, w: float(grown(t, w).loc[lambda r: np.isfinite(r["deviation"].astype(float)), "seed"].nunique()),
     **_three("dynamic_rate_miss", missed_by("dynamic_rate")),
     **_three("rest_rate_miss", missed_by("rest_rate")),
     "networks_of_theories": lambda t, w: float(len(with_both_theories(t, w))),

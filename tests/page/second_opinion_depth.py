@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -76,7 +77,55 @@ def second_direction(end: int = 0) -> Callable[[Tables, Where], float]:
     return found
 
 
+def of_kinds(tables: Tables) -> list[dict[int, tuple[float, float, float]]]:
+    """Of every kind of network and each of its directions, by seed: decades of a layer down near the loss and far from it, and by how many a
+    step back differs between the first layer and the last."""
+    runs = stacks(tables, {}).drop_duplicates("run_key")
+    kind = [name for name in START if name not in ("sequence_length", "layers")]
+    kinds = []
+    for _, own in runs.groupby(kind, dropna=False):
+        for way in ("forward", "reverse") if own["bidirectional"].iloc[0] == True else ("forward",):  # noqa: E712
+            by_seed = {}
+            for _, run in own.assign(direction=way).iterrows():
+                its = {"layers": tables["layers"][tables["layers"]["run_key"] == run["run_key"]]}
+                near, far = (a_layer_down(end)(its, run) for end in (False, True))
+                gap = a_step_back(True)(its, run) - a_step_back(False)(its, run)
+                if np.isfinite([near, far, gap]).all():
+                    by_seed[run["seed"]] = (near, far, gap)
+            kinds.append(by_seed)
+    return kinds
+
+
+def kinds_clearly(far: bool, more: bool) -> Callable[[Tables, Where], float]:
+    """In how many kinds of network lower layers clearly have less, or more: all kinds, both ends and time are judged together."""
+
+    def count(tables: Tables, where: Where) -> float:
+        kinds = of_kinds(tables)
+        seeds = sorted({seed for own in kinds for seed in own})
+        nothing = (np.nan, np.nan, np.nan)
+        table = np.array([[each for own in kinds for each in own.get(seed, nothing)] for seed in seeds])
+        p = sign_flips(table)[int(far) :: 3]
+        effects = [np.mean([each[int(far)] for each in own.values()]) if len(own) >= 6 else 0.0 for own in kinds]
+        return float(sum(each <= 0.05 and (e > 0 if more else e < 0) for each, e in zip(p, effects, strict=True)))
+
+    return count
+
+
+def sign_flips(differences: np.ndarray) -> np.ndarray:
+    """By brute force: how often any comparison is as extreme as each under all patterns of signs, (seeds, comparisons)."""
+    length = np.sqrt(np.nansum(differences**2, axis=0))
+    unit = np.nan_to_num(differences) / np.where(length > 0, length, 1)
+    patterns = [np.abs(np.array(signs) @ unit).max() for signs in itertools.product((1, -1), repeat=len(unit))]
+    as_extreme = np.mean(np.array(patterns)[:, None] >= np.abs(unit.sum(axis=0)) - 1e-9, axis=0)
+    return np.where(length > 0, as_extreme, 1.0)
+
+
 KINDS: dict[str, Callable[[Tables, Where], float]] = {
+    "depth_kinds": lambda tables, where: float(len(of_kinds(tables))),
+    "depth_kinds_near_less": kinds_clearly(far=False, more=False),
+    "depth_kinds_near_more": kinds_clearly(far=False, more=True),
+    "depth_kinds_far_less": kinds_clearly(far=True, more=False),
+    "depth_kinds_far_more": kinds_clearly(far=True, more=True),
     "depth_factor_near": factor(a_layer_down(far=False)),
     "depth_factor_near_low": factor(a_layer_down(far=False), end=-1),
     "depth_factor_near_high": factor(a_layer_down(far=False), end=1),

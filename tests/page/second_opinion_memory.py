@@ -14,10 +14,15 @@ ENDS = ("", "_low", "_high")
 MEASURED, LAW = "log10_parameter_sensitivity", "log10_sensitivity_predicted"
 
 
-def remembering(tables: Tables, where: Where) -> pd.DataFrame:
+def recorded(tables: Tables) -> pd.DataFrame:
     """Networks whose sensitivity was measured and whose ρ is below 1, at the longest sequence of their kind."""
     runs = longest(starts(tables["runs"]))
-    return pick(runs[runs[MEASURED].notna() & (runs["measured_spectral_radius"] < 1.0)], where)
+    return runs[runs[MEASURED].notna() & (runs["measured_spectral_radius"] < 1.0)]
+
+
+def remembering(tables: Tables, where: Where) -> pd.DataFrame:
+    """Those of them whose state moves with a weight."""
+    return pick(recorded(tables)[lambda runs: runs[MEASURED] > -np.inf], where)
 
 
 def gains(tables: Tables, where: Where) -> np.ndarray:
@@ -27,9 +32,11 @@ def gains(tables: Tables, where: Where) -> np.ndarray:
 
 
 def power(tables: Tables, where: Where, column: str = MEASURED) -> np.ndarray:
-    """The mean over seeds of the slope of a straight line through the three largest radii."""
-    runs = remembering(tables, where)
-    near = runs[runs["spectral_radius"] >= sorted(runs["spectral_radius"].unique())[-3:][0]]
+    """By seed the slope of a straight line through the three largest radii, of those from 0.8 on; of seeds that have all three."""
+    runs = remembering(tables, where)[lambda runs: runs["spectral_radius"] >= 0.8]
+    radii = sorted(runs["spectral_radius"].unique())[-3:]
+    near = runs[runs["spectral_radius"].isin(radii)]
+    near = near[near.groupby("seed")["spectral_radius"].transform("nunique") == len(radii)]
     slopes = [
         np.polyfit(np.log10(1.0 - own["measured_spectral_radius"]), own[column], 1)[0]
         for _, own in near.groupby("seed")
@@ -49,6 +56,7 @@ def deviation(tables: Tables, where: Where) -> np.ndarray:
 
 
 KINDS: dict[str, Callable[[Tables, Where], float]] = {
+    "networks_unmoved": lambda t, w: float(len(recorded(t)) - len(remembering(t, w))),
     "fastest_signal": lambda t, w: float(remembering(t, w)["growth_rate"].max()),
     "law_power": lambda t, w: float(np.mean(power(t, w, LAW))),
     **{f"sensitivity_factor{end}": (lambda t, w, i=i: 10.0 ** student(gains(t, w))[i]) for i, end in enumerate(ENDS)},

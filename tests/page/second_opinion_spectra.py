@@ -85,8 +85,13 @@ KINDS: dict[str, Callable[[Tables, Where], Any]] = {
     "shrinking_networks": lambda t, w: float(len(stretched(t))),
     "first_growing": lambda t, w: float(len(first(t))),
     "first_growth": lambda t, w: float(first(t)["log10_singular_value"].median()),
-    "first_growth_lag": lambda t, w: float(first(t)["lag"].median()),
+    "first_growth_lag": lambda t, w: float(first(t)["lag"].quantile(0.5, interpolation="higher")),
     "henrici": of_matrices("henrici"),
     "peak_growth": of_matrices("peak_growth"),
-    "peak_growth_lag": of_matrices("peak_growth_lag"),
+    "peak_growth_lag": lambda t, w: float(
+        measured(t, w)
+        .dropna(subset=["henrici"])
+        .drop_duplicates(MATRIX)["peak_growth_lag"]
+        .quantile(0.5, interpolation="higher")
+    ),
 }

@@ -169,7 +169,7 @@ def test_networks_that_forget_their_start_are_told_from_those_that_do_not() -> N
         in text
     )
     assert "as far apart as a correlation of 0.4." in text
-    assert "a difference takes at most 22 steps to fade by a factor of e." in text
+    assert "Where it fades most slowly, a difference takes 22 steps to fade by a factor of e." in text
     grown = [
         network("relu", rho, s) | ({"correlation": math.nan} if rho == 2.0 else {}) for rho in radii for s in range(3)
     ]
@@ -182,6 +182,11 @@ def test_networks_that_forget_their_start_are_told_from_those_that_do_not() -> N
         [network("identity", rho, s) for rho in radii for s in range(3)]
     )  # it is linear: nothing to tell
     assert "forget" not in said([start(0.0, seed=s) for s in range(3)])
+    single = [network("relu", rho, 0) | ({} if rho == 0.5 else {"correlation": math.nan}) for rho in radii]
+    assert (
+        "the one network of which it is known forgets where it started at ρ = 0.5. A difference takes 5 steps"
+        in said(single)
+    )
     mixed = [network("tanh", 1.5, s) | {"correlation": (1.0, 0.5)[s % 2]} for s in range(4)]
     assert "By mean field" not in said(mixed) and "as far apart as a correlation of 0.5." in said(mixed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from study.report.sentences.growth_claims import window_sentence
 from study.report.words import capital, plain
 from tests.figures.drawn import grid
 from tests.page.frames import frame, start
-from tests.page.test_truth import ONE, page_of
+from tests.page.test_truth import ONE, SUCCEED, TRAIN, page_of, until
 
 SEEDS = range(6)
 
@@ -151,6 +152,61 @@ def test_a_page_of_one_network_speaks_of_one(tmp_path: Path) -> None:
     assert "Below it stands whether it vanishes ▼" in answer
 
 
+def how_of(folder: Path, runs: list[dict[str, Any]]) -> str:
+    """What the page says under "How it was measured", as plain text."""
+    page, _ = page_of(folder, runs)
+    how = page.partition('<section id="how">')[2].partition("</section>")[0]
+    return " ".join(re.sub(r"<[^>]+>", "", how).split())
+
+
+def test_some_dead_samples_are_not_all(tmp_path: Path) -> None:
+    """ "In 24 networks, the gradient of some samples is exactly zero. Their rate is that of the other samples": there were no others, or no rate."""
+    zero = "the gradient of some samples is exactly zero"
+    for name, given in {
+        "all": {"rate": -math.inf, "dead_samples": 1.0},
+        "broken": {"rate": math.nan, "dead_samples": 0.25},
+    }.items():
+        assert zero not in how_of(tmp_path / name, [ONE | given | {"seed": s} for s in (0, 1)])
+    some = [ONE | {"seed": s, "dead_samples": 0.25 * s} for s in (0, 1)]
+    assert f"In 1 network, {zero}. The rate is then that of the other samples." in how_of(tmp_path / "some", some)
+
+
+def test_one_network_is_not_networks(tmp_path: Path) -> None:
+    """ "The state of 1 networks does not settle within the sequence. Their rate …" """
+    how = how_of(tmp_path, [ONE])
+    assert (
+        "The state of 1 network does not settle within the sequence. The rate is then" in how
+        and "1 networks" not in how
+    )
+
+
+def test_one_run_that_succeeds_is_one(tmp_path: Path) -> None:
+    """ "1 of 1 runs succeed"."""
+    for done, words in ((True, "the one run succeeds"), (False, "the one run does not succeed")):
+        page, _ = page_of(tmp_path / words, [SUCCEED | until(3 if done else None)])
+        answer = re.sub(r"<[^>]+>", "", page.partition('<section id="answer">')[2].partition("</section>")[0])
+        assert words in answer and "1 of 1 runs" not in answer
+
+
+def test_one_test_is_a_test_and_a_reference_is_cited(tmp_path: Path) -> None:
+    """ "The 1 test of this study, those against theory included, is judged together." A page without a test cited Westfall and Young."""
+    one = [
+        ONE | {"cell": "gru", "input_scale": i, "spectral_radius": None, "seed": s}
+        for i in (0.5, 1.0)
+        for s in range(6)
+    ]
+    assert "This study makes 1 test. If nothing had an effect" in how_of(tmp_path / "one", one)
+    for name, runs in {
+        "nothing": [ONE | {"sequence_length": 1}],
+        "alone": [ONE],
+        "trained": [TRAIN | {"seed": s} for s in (0, 1)],
+    }.items():
+        page, _ = page_of(tmp_path / name, runs)
+        listed = re.findall(r'<li value="\d" id="(ref-\w+)"', page)
+        assert set(listed) == set(re.findall(r'href="#(ref-\w+)"', page))
+        assert ('href="#references"' in page) == ('<section id="references">' in page) == bool(listed)
+
+
 def test_infinite_differences_of_both_signs_are_no_difference_of_zero() -> None:
     """ "0 (0 to 0; 6 seeds; 12 left out)": at one ρ the one gradient was dead, at another ρ the other, and of neither was there a size."""
     alive = {("relu", 1.5), ("hard_tanh", 0.5)}
@@ -213,3 +269,29 @@ def test_of_many_names_the_extremes_are_told_without_a_test() -> None:
         "The difference is 1.6 a step (1.6 to 1.6; 6 seeds), and +68.8 decades (+68.8 to +68.8) over T = 100 steps. "
         "Of so many values this pair is not tested."
     ) in text, text
+
+
+def test_a_deviation_of_few_networks_says_of_how_many() -> None:
+    """ "+0.015 (−1.3 to +1.3)" was of two networks of six, and did not say so."""
+    runs = [
+        start(0.1 * s, seed=s, predicted_by="operating point", deviation=0.1 * s if s < 2 else math.nan) for s in SEEDS
+    ]
+    assert "; 2 seeds)" in said(runs)
+    assert "seeds)" not in said([run | {"deviation": 0.1 * run["seed"]} for run in runs])
+
+
+def test_clear_effects_of_what_is_swept_come_first() -> None:
+    """A study of forget bias and input scale began with how far a theory misses, and told of the bias at the end."""
+    runs = [
+        start(0.3 * b - 0.05 * i + 0.1 * L * noise + 0.001 * s, seed=s, cell=c, layers=L, forget_bias=b, input_scale=i, sequence_length=T,
+              linear_rate=math.nan, dynamic_rate=0.2 * b + 0.01 * s, rest_rate=0.1 * b, predicted_rate=0.2, predicted_by="dynamic mean field", deviation=0.01)
+        for s, noise in zip(SEEDS, (1.0, -0.5, 0.3, -0.9, 0.2, -0.1), strict=True) for c in ("gru", "lstm") for L in (1, 3)
+        for b in (-1.0, 1.0) for i in (0.3, 2.0) for T in (30, 120)
+    ]  # fmt: skip
+    study = Study(frame(runs))
+    bias, scale = (
+        next(n for n, text in enumerate(study.sentences) if words in plain(text))
+        for words in ("With forget bias b = 1,", "With input scale = 0.3,")
+    )
+    theory = next(n for n, text in enumerate(study.sentences) if "misses the growth rate" in plain(text))
+    assert (bias, scale) == (0, 1) and theory > scale

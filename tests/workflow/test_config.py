@@ -71,7 +71,16 @@ MISTAKES = [
     ("sweeps.propagation.grid.weight_scale", [1.0, 2.0], ["grid.spectral_radius", "weight_scale scales W_hh"]),
     ("sweeps.propagation.grid.scale", "variance", ["grid.scale", "no such key", "'weight_scale'"]),
     ("sweeps.propagation.grid.forget_bias", 1.0, ["grid.forget_bias", "gru", "lstm", "not vanilla", "a sweep of its own"]),
-    ("sweeps.propagation.grid.hidden_size", True, ["grid.hidden_size", "True", "whole number"]),
+    ("sweeps.propagation.grid.hidden_size", True, ["grid.hidden_size", "true is", "whole number", "YAML reads yes, no, on and off"]),
+    ("sweeps.propagation.grid.batch_size", False, ["false is not allowed; it must be a whole number (YAML reads yes, no"]),
+    ("sweeps.propagation.grid.momentum", 0.9, ["no such key; it is a value of optimizer: write optimizer: momentum"]),
+    ("sweeps.propagation.grid.cell", "gruu", ["lstm", "or a name under cells. Did you mean 'gru'?"]),
+    ("sweeps.propagation.grid.task", "mine", ["digits", "or a name under sequences"]),
+    ("cliff", {"biases": [-3.5]}, ["cliff.biases: [-3.5] has 1 value; give exactly 2"]),
+    ("cliff", {"from": [1]}, ["cliff.from: [1] has 1 value; give exactly 2"]),
+    ("cliff", {"weights": [1, 2, 3]}, ["has 3 values; give exactly 2"]),
+    ("spectra", {"singular_values": list(range(1, 18))}, ["has 17 values; give at most 16"]),
+    ("traces", False, ["false is not allowed; it must be a list: write its values in brackets, and [] for none"]),
     ("sweeps.propagation.grid.seed", [1, 2], ["grid.seed", "no such key"]),
     ("sweeps.clipping.grid.clipping", ["none", "norm:0"], ["grid.clipping[1]", "'norm:0'", "threshold above 0"]),
     ("sweeps.clipping.grid.clipping", "nrom:1.0", ["grid.clipping", "'nrom:1.0'", "norm:THRESHOLD"]),
@@ -100,7 +109,7 @@ MISTAKES = [
     ("sweeps.clipping.grid.epochs", 3, ["grid.epochs", "Did you mean 'updates'"]),
     ("sweeps.propagation.grid.activation", "ReLU", ["'ReLU'", "Did you mean 'relu'"]),
     ("sweeps.propagation.grid.activation", "Linear", ["'Linear'", "Did you mean 'identity'"]),
-    ("sweeps.propagation.grid.activation", True, ["True", "put the word in quotes"]),
+    ("sweeps.propagation.grid.activation", True, ["true is not known", "put the word in quotes"]),
     ("sweeps.clipping.grid.optimizer", "Adam", ["'Adam'", "Did you mean 'adam'"]),
     ("sweeps.clipping.grid.task", "Digits", ["'Digits'", "Did you mean 'digits'"]),
     ("device", "GPU", ["'GPU'", "Did you mean 'cuda'"]),
@@ -190,6 +199,36 @@ def test_a_mistake_is_named_with_its_remedy(config: dict[str, Any], key: str, va
         approval.check(put(config, key, value), folders=[ROOT])
     for part in expected:
         assert part in str(error.value)
+
+
+def test_all_mistakes_are_told_at_once(config: dict[str, Any]) -> None:
+    """An unknown cell or task was told only after all other mistakes were mended: one more call of Snakemake for each."""
+    grid = {"cell": ["gru", "Gru"], "task": "mine", "optimizer": "Adam", "dtype": "float"}
+    with pytest.raises(approval.ConfigError) as error:
+        approval.check(put(config, "sweeps.propagation.grid", grid), folders=[ROOT])
+    text = str(error.value)
+    assert text.startswith("The config has 4 mistakes:") and "grid.cell[1]: 'Gru'" in text and "'mine'" in text
+    own = {"cells": {"mine": {"file": "m.py", "class": "M"}, "odd": {"file": "m.py"}}}
+    for cells, count in ((own["cells"], 2), ({"mine": own["cells"]["mine"]}, 1), ([1], 2)):
+        with pytest.raises(approval.ConfigError) as error:
+            approval.check(
+                put(config, "sweeps.propagation.grid", {"cell": "mine", "dtype": "float"}) | {"cells": cells}
+            )
+        assert "has a mistake:" in str(error.value) if count == 1 else f"{count} mistakes" in str(error.value)
+        assert "'mine' is not known" not in str(error.value)
+
+
+@pytest.mark.parametrize("cell", ["vanilla", "lstm"])
+def test_more_than_there_is_to_measure_has_a_note(config: dict[str, Any], cell: str) -> None:
+    """Lags beyond every sequence had a note, exponents beyond every state and samples beyond every batch had none."""
+    asked = put(config, "sweeps.propagation.grid", {"cell": cell, "hidden_size": [4, 8], "batch_size": [2, 3]})
+    asked["sweeps"] = {"propagation": asked["sweeps"]["propagation"]}
+    parts = 2 if cell == "lstm" else 1
+    notes = " ".join(without_effect(canonical(asked | {"spectra": {"exponents": 8 * parts + 1, "samples": 4}})))
+    assert f"spectra.exponents: {8 * parts + 1} is more than any network has; all {8 * parts} of the largest" in notes
+    assert "spectra.samples: 4 is more than a batch has; all 3 sequences are measured" in notes
+    enough = " ".join(without_effect(canonical(asked | {"spectra": {"exponents": 8 * parts, "samples": 3}})))
+    assert "is more than" not in enough
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1e3", "1.0e3", "2E5", "1.5E-7", "-1e+2", "1.e6", " 3e1"])

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
@@ -297,7 +296,7 @@ def draw(data: pd.DataFrame) -> Figure:
             ax, rows = grid[i][j], data[(data["panel"] == panel) & (data["clipping"] == rule)]
             ax.set_ylim(*scale)
             ax.set_xlim(-0.02 * data["updates"].max(), data["updates"].max())
-            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            ax.xaxis.set_major_locator(layout.whole_numbers())
             if rows.empty:
                 ax.text(0.5, 0.5, "no run", transform=ax.transAxes, ha="center", color="#555555")
                 continue

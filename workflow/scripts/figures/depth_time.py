@@ -16,7 +16,19 @@ from matplotlib.ticker import MaxNLocator
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
-from study.report.words import DIRECTION, LONGEST_TITLE, few, listed, marked, name_of, number, plain, power
+from study.report.words import (
+    DIRECTION,
+    few,
+    listed,
+    marked,
+    marked_count,
+    name_of,
+    number,
+    plain,
+    power,
+    uncapital,
+    whole,
+)
 
 NOTHING = drawing.Nothing(
     "No network of this study has several layers and a loss at the last step alone.",
@@ -30,6 +42,9 @@ PLACE = ["panel", "seed", "layer", "lag"]
 WAY = ["run_key", "way"]
 REVERSE = "reverse"
 MOST_PAIRS = 4  # kinds of network of which one direction is compared with two in a sentence
+TOO_FEW = "Too few seeds to tell what depth does"
+LOWER_LAYERS = "lower layers clearly have"
+NOR_FAR = "nor is there one far from it"
 DOES_SECOND_DIRECTION = "A second direction multiplies the gradient at the first step of the first layer by"
 WHAT_REVERSE_IS = (
     "The reverse direction reads from the last step to the first, so its gradient goes the other way in time. "
@@ -108,14 +123,15 @@ def lags_of(T: int) -> np.ndarray:
 
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
-        return NOTHING.facts()
+        ends_apart = (measures.of_files_at_last_step(study.all_runs)["layers"] > 1).any()
+        return (drawing.Nothing(drawing.ENDS_APART, NOTHING.add) if ends_apart else NOTHING).facts()
     factors = {str(panel): _factors(rows) for panel, rows in data.groupby("panel", observed=True)}
     reverse = _reverse_panels(data)
     told = _least_in_time({panel: decades for panel, decades in factors.items() if panel not in reverse})
     title = _title(data, factors, told)
     alt = f"Heat maps of the gradient's size: layer, from the last on top to the first, against steps back from the end. {title}"
-    said = [_second_direction(data), *(_sentences(data, told, factors[told]) if told else ())]
-    said += [_range(data, factors), _layers_apart(factors)]
+    said = [_range(data, factors), *(_sentences(data, told, factors[told]) if told else ())]
+    said += [_second_direction(data), _layers_apart(factors)]
     said += [WHAT_REVERSE_IS] if reverse else []
     shown = [
         *(["panels"] if len(factors) > 1 else []),
@@ -165,14 +181,49 @@ def _least_in_time(factors: dict[str, pd.DataFrame]) -> str:
 
 
 def _title(data: pd.DataFrame, factors: dict[str, pd.DataFrame], panel: str) -> str:
-    """What a layer down does near the loss and far from it; as a finding only where chance does not do it."""
+    """What depth does near the loss and far from it; as a finding only where chance does not do it. Of several kinds of network: in how many."""
     if not panel:
         return "No gradient of a stack of layers keeps a size that could be followed."
+    if len(factors) > 1:
+        return _title_of_kinds(factors, "kinds and directions" if _reverse_panels(data) else "kinds of network")
     where, decades = _where(data, panel), factors[panel]
     near, far = (_factor(float(decades[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
-    text = f"{_verdict(factors, panel)}: a layer down is a factor of {near} at the last step, of {far} at the first"
-    named = f"{text} ({facets.inside(panel)})"
-    return f"{named if len(factors) > 1 and len(plain(named)) < LONGEST_TITLE else text}."
+    return f"{_verdict(factors, panel)}: a layer down is a factor of {near} at the last step, of {far} at the first."
+
+
+def _title_of_kinds(factors: dict[str, pd.DataFrame], kinds: str) -> str:
+    """What is so in all kinds of network, or in how many of them lower layers clearly have less, or more."""
+    verdicts = {_verdict(factors, panel) for panel in factors}
+    if verdicts == {TOO_FEW}:
+        return f"{TOO_FEW}."
+    if len(verdicts) == 1:
+        return f"In {marked(whole(len(factors)), 'depth_kinds', len(factors))} {kinds}, {uncapital(*verdicts)}."
+    near, far = _clear_kinds(factors)
+    of = f"of {marked_count(len(factors), 'depth_kinds')} {kinds}"
+    if not near:
+        end = f"far from it, {LOWER_LAYERS} {_in_kinds(far, ' of the gradient')}" if far else NOR_FAR
+        return f"Near the loss, depth has no clear effect in any {of}; {end}."
+    return (
+        f"Near the loss, {LOWER_LAYERS} {_in_kinds(near, ' of the gradient')} {of}; "
+        f"{f'far from it, {_in_kinds(far)}' if far else NOR_FAR}."
+    )
+
+
+def _clear_kinds(factors: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
+    """Near the loss and far from it: in how many kinds of network lower layers clearly have ``less`` and ``more``; only where there are any."""
+    kinds = []
+    for end, signs in zip(
+        ("near", "far"), zip(*(_signs(factors, panel) for panel in factors), strict=True), strict=True
+    ):
+        counts = {"less": signs.count(-1.0), "more": signs.count(1.0)}
+        kinds.append({way: marked_count(n, f"depth_kinds_{end}_{way}") for way, n in counts.items() if n})
+    return kinds
+
+
+def _in_kinds(counts: dict[str, str], what: str = "") -> str:
+    """less of the gradient in 3 and more in 2."""
+    first, *others = (f"{way} in {count}" for way, count in counts.items())
+    return listed([first.replace(" in ", f"{what} in ", 1), *others])
 
 
 def _judged(factors: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, dict[tuple[str, str], float]]:
@@ -187,19 +238,32 @@ def _judged(factors: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, dict[tuple[
     return table, dict(zip(table, statistics.familywise(table.to_numpy()), strict=True))
 
 
+def _signs(factors: dict[str, pd.DataFrame], panel: str) -> tuple[float, float]:
+    """Near the loss and far from it: −1 where lower layers clearly have less of the gradient, 1 where they have more, 0 where neither is clear."""
+    if _few_seeds(factors, panel):
+        return 0.0, 0.0
+    table, p = _judged(factors)
+    clear = {end: p[panel, end] < statistics.LEVEL for end in ("near", "far")}
+    near, far = (float(np.sign(table[panel, end].mean())) if clear[end] else 0.0 for end in clear)
+    return near, far
+
+
+def _few_seeds(factors: dict[str, pd.DataFrame], panel: str) -> bool:
+    return len(factors[panel]) < statistics.FEWEST_SEEDS
+
+
 def _verdict(factors: dict[str, pd.DataFrame], panel: str) -> str:
     """In words what depth clearly does at both ends of the sequence."""
-    table, p = _judged(factors)
-    if table[panel, "near"].count() < statistics.FEWEST_SEEDS:
-        return "Too few seeds to tell what depth does"
-    signs = [np.sign(table[panel, end].mean()) if p[panel, end] < statistics.LEVEL else 0.0 for end in ("near", "far")]
-    if not signs[0]:
+    if _few_seeds(factors, panel):
+        return TOO_FEW
+    near, far = _signs(factors, panel)
+    if not near:
         return "Depth has no clear effect near the loss"
-    if signs[1] == -signs[0]:
-        near, far = ("less", "more") if signs[0] < 0.0 else ("more", "less")
-        return f"Lower layers have {near} of the gradient near the loss, and {far} far from it"
-    what = "vanishing" if signs[0] < 0.0 else "growth"
-    return f"Depth adds its own {what}" if signs[0] == signs[1] else f"Depth adds {what} near the loss alone"
+    if far == -near:
+        less, more = ("less", "more") if near < 0.0 else ("more", "less")
+        return f"Lower layers have {less} of the gradient near the loss, and {more} far from it"
+    what = "vanishing" if near < 0.0 else "growth"
+    return f"Depth adds its own {what}" if near == far else f"Depth adds {what} near the loss alone"
 
 
 def _sentences(data: pd.DataFrame, panel: str, decades: pd.DataFrame) -> list[str]:
@@ -210,7 +274,8 @@ def _sentences(data: pd.DataFrame, panel: str, decades: pd.DataFrame) -> list[st
     interval = f" (95 % interval {low} to {high})" if math.isfinite(average.low) else ""
     near, far = (_factor(float(decades[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
     last, first = (_factor(float(decades[name].mean()), f"step_factor_{name}", **where) for name in ("last", "first"))
-    begin = f"With {panel}, a layer" if data["panel"].nunique() > 1 else "A layer"
+    several = data["panel"].nunique() > 1
+    begin = f"Where a step back does least, with {panel}, a layer" if several else "A layer"
     return [
         f"{begin} down is a factor of {near}{interval} at the last step, and of {far} at the first.",
         f"There a step back is a factor of {last} in the last layer, and of {first} in the first.",
@@ -346,6 +411,7 @@ def _panel(ax: Axes, medians: pd.DataFrame, norm: Normalize) -> None:
     shown = facets.spread([int(layer) for layer in layers], 8)
     ax.set_yticks(shown, [str(layer) for layer in shown])
     ax.set_xlim(*_edges(lags)[[0, -1]])
+    ax.xaxis.set_major_locator(layout.whole_numbers())
     ax.tick_params(length=2)
 
 

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from rnn_core.experiment.measures.traces import QUANTILES
 from rnn_core.formats import FORMATS
@@ -155,8 +154,8 @@ def _panel(ax: Axes, rows: pd.DataFrame, height: float) -> None:
     for _, y in _limits(rows):
         ax.axhline(y, color=PURPLE, lw=1.0, ls=":", gid="limit", zorder=1)
     ax.set(ylim=(low, high), xlim=(0, max(1, int(rows["last_lag"].iloc[0]))))
-    ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.yaxis.set_major_locator(layout.whole_numbers(4))
+    ax.xaxis.set_major_locator(layout.whole_numbers())
     layout.label_lines(ax, [(y, text, PURPLE) for text, y in _limits(rows)], gap=0.2 / (height - 0.5))
 
 

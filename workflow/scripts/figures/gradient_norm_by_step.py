@@ -33,8 +33,8 @@ from study.settings import described_axes
 
 NOTHING = drawing.Nothing(
     "No run of this study has a gradient of numbers that travels back from the last step alone.",
-    "Add a sweep with updates: 0, loss_at: last and sequence_length: 2 or more (a loss at every step, or sequences that end at different steps, would mix "
-    "gradients of different age).",
+    "Add a sweep with updates: 0, loss_at: last and sequence_length: 2 or more. A loss at every step, or sequences that end at different steps, would mix "
+    "gradients of different age.",
 )
 MOST_LAGS = 200
 MOST_VALUES = 4_000_000  # runs × lags in memory at once
@@ -162,7 +162,8 @@ def ends(data: pd.DataFrame) -> pd.DataFrame:
 
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
-        return NOTHING.facts()
+        ends_apart = len(measures.of_files_at_last_step(study.all_runs))
+        return (drawing.Nothing(drawing.ENDS_APART, NOTHING.add) if ends_apart else NOTHING).facts()
     tasks = data["tasks"].iloc[0]
     title, last, mixed = _title(study, tasks), ends(data), _mixed(study, tasks)
     laws = data["linear"].notna().any()
@@ -422,6 +423,8 @@ def draw(data: pd.DataFrame) -> Figure:
             layout.under_title(ax, f"all exactly zero from lag {dead.lag} on")
         if direct:
             layout.label_lines(ax, _labels(ax, rows), gap=0.14 / (height - 0.5), leaders=True)
+    for ax in axes:
+        ax.xaxis.set_major_locator(layout.whole_numbers(9 if columns == 1 else 6))
     layout.label_below(
         axes, columns, "lag: steps back from the end, T − t" if columns < 3 else "lag: steps back, T − t"
     )

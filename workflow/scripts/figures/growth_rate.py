@@ -131,7 +131,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     at_rest, most = data[data["rest_rate"].notna()], _most_networks(data)
     shown = [
         *(["theory"] if theory or np.isfinite(data["predicted_rate"].astype(float)).any() else []),
-        *(["lengths"] if numbers == {"sequence_length"} else []),
+        *(["some lengths" if len(numbers) > 1 else "lengths"] if "sequence_length" in numbers else []),
         *(["blocks"] if len(blocks) > 1 else []),
         *(column.removesuffix("_rate") for column in drawn),
         *(f"by {name}" for name in THEORIES if study.networks["predicted_by"].eq(name).any()),

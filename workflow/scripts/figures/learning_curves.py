@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from study.report import drawing, facets, layout, measures, reader
 from study.report.findings import Study
@@ -365,7 +364,7 @@ def draw(data: pd.DataFrame) -> Figure:
         ax.set_ylim(*limits(part, medians[medians["panel"].isin(part["panel"].unique())]))
         layout.plain_log_ticks(ax)
         ax.set_xlim(-0.02 * part["updates"].max(), part["updates"].max())
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        ax.xaxis.set_major_locator(layout.whole_numbers())
         _baseline(ax, rows, paint[asked])
         _curves(ax, panel_curves, {hue: paint[asked][hue] for hue in drawn[asked]}, banded)
         runs = rows.drop_duplicates("run_key")

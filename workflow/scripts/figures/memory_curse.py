@@ -1,6 +1,7 @@
 """The curse of memory: a backward signal that never grows, and a parameter's gradient that does, as a recurrence remembers longer."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,16 +14,17 @@ from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, NullLocator
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
-from study.report.phrases import bracketed, interval_words
-from study.report.words import LONGEST_TITLE, itemized, listed, marked, number, plain, signed
+from study.report.phrases import bracketed, counted, interval_words
+from study.report.words import LONGEST_TITLE, itemized, listed, marked, marked_count, number, plain, signed
 
 NOTHING = drawing.Nothing(
-    "No run of this study with ρ below 1 recorded how far its last state moves with a weight.",
+    "No two values of ρ below 1 have runs whose last state was recorded to move with a weight.",
     "Add traces: [parameter_sensitivity] to the config, and a sweep of cell: indrnn, activation: identity, initializer: identity with several values"
     " of spectral_radius below 1.",
 )
 MOST_KINDS = 4  # colours
 NEAREST = 3  # radii next to 1, over which the power is fitted
+NEAR = 0.8  # ρ from which on it is near to 1
 SIGNAL, STATE, SENSITIVITY = "growth_rate", "last_hidden_rms", "log10_parameter_sensitivity"
 PREDICTED = {SIGNAL: "linear_rate", STATE: "last_hidden_rms_predicted", SENSITIVITY: "log10_sensitivity_predicted"}
 LINES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)))  # of kinds
@@ -36,7 +38,8 @@ PANELS = {  # column: title, label of the axis
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """One row a network at its longest sequence with ρ below 1: the three measured numbers, what is predicted of them, and its ``panel``.
 
-    State and sensitivity as log10. ``forgetting`` is 1 − ρ. ``axes`` names the settings that tell panels apart, which stand beside.
+    State and sensitivity as log10. ``forgetting`` is 1 − ρ. ``axes`` names the settings that tell panels apart, which stand beside. Networks
+    whose state does not move with a weight at all are left out; ``unmoved`` is their number.
     """
     runs = measures.starts(tables.runs(*PREDICTED, *PREDICTED.values(), "measured_spectral_radius"))
     runs = runs[runs[SENSITIVITY].notna() & (runs["measured_spectral_radius"] < 1.0)]
@@ -45,7 +48,12 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     axes = [
         axis for axis in measures.varied(runs, measures.TRAINING) if axis not in ("sequence_length", "spectral_radius")
     ]
-    runs = facets.panels(measures.at_longest(runs, [*axes, "spectral_radius"]), axes, MOST_KINDS)
+    runs = measures.at_longest(runs, [*axes, "spectral_radius"])
+    moved = np.isfinite(runs[SENSITIVITY].astype(float))
+    unmoved, runs = int((~moved).sum()), runs[moved]
+    if runs["spectral_radius"].nunique() < 2:
+        return pd.DataFrame()
+    runs = facets.panels(runs, axes, MOST_KINDS).assign(unmoved=unmoved)
     with np.errstate(divide="ignore"):
         logs = {name: np.log10(runs[name].astype(float)) for name in (STATE, PREDICTED[STATE])}
     own = [axis for axis in axes if axis not in ("panel", "seed")]
@@ -57,6 +65,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
         *PREDICTED,
         *PREDICTED.values(),
         "left_out",
+        "unmoved",
         "axes",
         *own,
     ]
@@ -76,10 +85,12 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         "Three charts against one minus the spectral radius, smaller to the right. They show the growth rate of the backward signal, the size "
         f"of the state, and the sensitivity of the state to a weight, measured and predicted. {title}"
     )
-    said = [_factors(data), *_power_sentences(data), _deviation(data)]
+    powers_said = _power_sentences(data)
+    said = [_factors(data), *powers_said, _deviation(data), _unmoved(data)]
     claims = [*said, facets.left_out(data)]
     shown = [
         *(["law"] if data[PREDICTED[SENSITIVITY]].notna().any() else []),
+        *(["near"] if powers_said else []),
         *(["kinds"] if _named(data) else []),
         *(["networks"] if data.groupby(["panel", "forgetting"], observed=True).size().max() > 1 else []),
     ]
@@ -99,13 +110,25 @@ def _where(rows: pd.DataFrame) -> dict[str, Any]:
     return {axis: rows[axis].iloc[0] for axis in str(rows["axes"].iloc[0]).split(",") if axis}
 
 
+def _unmoved(data: pd.DataFrame) -> str:
+    """How many networks are left out, as their sensitivity is zero."""
+    count = int(data["unmoved"].iloc[0])
+    networks = counted(count, "network", marked_count(count, "networks_unmoved"))
+    return f"Left out, because no weight moves the last state: {networks}." if count else ""
+
+
+def _factor_words(factor: float) -> Callable[[float], str]:
+    """How a factor and its ends are written: two digits, or as many as tell it from 1."""
+    return partial(number, digits=4 if number(factor, 2) == "1" else 2)
+
+
 def _title(data: pd.DataFrame) -> str:
     """Of the kind whose sensitivity grows most, from the smallest to the largest radius; as a finding only where chance does not do it."""
     gains = pd.concat({str(panel): _gains(rows) for panel, rows in _kinds(data)}, axis=1)
     panel = gains.mean().idxmax()
     rows = data[data["panel"] == panel]
     mean, top = float(gains[panel].mean()), float(data[SIGNAL].astype(float).max())
-    factor = marked(number(10.0**mean, 2), "sensitivity_factor", 10.0**mean, **_where(rows))
+    factor = marked(_factor_words(10.0**mean)(10.0**mean), "sensitivity_factor", 10.0**mean, **_where(rows))
     grows = (
         f"A signal grows by up to {marked(number(top, 2), 'fastest_signal', top)} a step back, and"
         if top > 0.0
@@ -138,15 +161,21 @@ def _factors(data: pd.DataFrame) -> str:
         if not np.isfinite(average.low):
             return ""
         factor = statistics.Interval(*(10.0**end for end in average))
-        value = marked(number(factor.value, 2), "sensitivity_factor", factor.value, **_where(rows))
-        spread = interval_words(factor, partial(number, digits=2), "sensitivity_factor", **_where(rows))
+        write = _factor_words(factor.value)
+        value = marked(write(factor.value), "sensitivity_factor", factor.value, **_where(rows))
+        spread = interval_words(factor, write, "sensitivity_factor", **_where(rows))
         words.append(f"{value} ({spread}){f' for {panel}' if _named(data) else ''}")
     return f"The factor from the smallest to the largest ρ, in the geometric mean over networks: {itemized(words)}."
 
 
 def powers(rows: pd.DataFrame, column: str) -> np.ndarray:
-    """Of every seed the slope of a sensitivity's log10 against log10(1 − ρ), over the radii next to 1; nan of a seed that lacks one."""
-    radii = np.sort(rows["spectral_radius"].unique())[-NEAREST:]
+    """Of every seed the slope of a sensitivity's log10 against log10(1 − ρ), over the radii next to 1; nan of a seed that lacks one.
+
+    Empty where fewer than two radii are near to 1.
+    """
+    radii = np.sort(rows.loc[rows["spectral_radius"] >= NEAR, "spectral_radius"].unique())[-NEAREST:]
+    if len(radii) < 2:
+        return np.array([])
     table = rows[rows["spectral_radius"].isin(radii)].pivot_table(
         index="seed", columns="spectral_radius", values=column, dropna=False
     )
@@ -236,8 +265,9 @@ def _finished(ax: Axes, column: str, data: pd.DataFrame) -> None:
     ax.set_title(title, loc="left")
     ax.set(xscale="log", xlabel="1 − ρ (longer memory →)", ylabel=label)
     low, high = float(data["forgetting"].min()), float(data["forgetting"].max())
-    ax.set_xlim(high * 1.3, low / 1.3)
-    ax.xaxis.set_major_locator(layout.log_locator(low / 1.3, high * 1.3, layout.DECADES, layout.WITHIN_DECADE))
+    ends = low / 1.3, min(high * 1.3, 1.05)  # 1 − ρ is at most 1
+    ax.set_xlim(*reversed(ends))
+    ax.xaxis.set_major_locator(layout.log_locator(*ends, layout.DECADES, layout.WITHIN_DECADE))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     ax.xaxis.set_minor_locator(NullLocator())
     if column == SIGNAL:

@@ -19,6 +19,7 @@ from rnn_core.theory import REGIME_DECADES
 from rnn_core.theory import regime as regime_of
 from study.report import drawing, facets, layout, measures, reader, style
 from study.report.findings import Study
+from study.report.phrases import counted
 from study.report.words import decimals, listed, marked_count, number, signed
 from study.settings import axis_label, described_axes
 
@@ -126,7 +127,7 @@ def facts(data: pd.DataFrame, _: Study) -> drawing.Facts:
         else ""
     )
     gone = (
-        f"Without a number to show: {marked_count(without_number, 'map_without_ratio')} networks."
+        f"Without a number to show: {counted(without_number, 'network', marked_count(without_number, 'map_without_ratio'))}."
         if without_number
         else ""
     )

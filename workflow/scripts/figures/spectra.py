@@ -8,11 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
-from study.report.phrases import LN10
+from study.report.phrases import LN10, counted
 from study.report.words import LONGEST_TITLE, itemized, marked, marked_count, name_of, number, plain, power, unrounded
 
 NOTHING = drawing.Nothing(
@@ -196,10 +195,10 @@ class _Survivor:
 
 
 def _survivors(data: pd.DataFrame, study: Study) -> list[_Survivor]:
-    """Every setting at the longest lag that the study has, of networks of the commonest size; the fewest first."""
+    """Every setting at the longest lag that the study has, of networks of the commonest size; the fewest first. None of networks of one unit."""
     runs = _measured(study).dropna(subset=["surviving_directions", "spectra_lag"])
     sizes = data.dropna(subset=["size"]).drop_duplicates("panel")["size"]
-    if runs.empty or sizes.empty:
+    if runs.empty or sizes.empty or sizes.max() == 1:
         return []
     runs = runs[runs["spectra_lag"] == runs["spectra_lag"].max()]
     axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis not in ("sequence_length",)]
@@ -212,12 +211,14 @@ def _survivors(data: pd.DataFrame, study: Study) -> list[_Survivor]:
 
 def _title(survivors: list[_Survivor]) -> str:
     first, last = survivors[0], survivors[-1]
-    of = f" of {marked_count(first.size, 'directions')} directions" if first.size else " directions"
-    steps = f"Over {marked_count(first.lag, 'spectra_lag')} steps,"
-    best = f"keep{'s' if plain(first.count) == '1' else ''} one percent of what the best keeps"
+    one = plain(first.count) == "1"
+    of = f" of {marked_count(first.size, 'directions')} directions" if first.size else f" direction{'s' * (not one)}"
+    steps = f"Over {counted(first.lag, 'step', marked_count(first.lag, 'spectra_lag'))},"
+    best = f"keep{'s' * one} one percent of what the best keeps"
     if len(survivors) == 1 or plain(first.count) == plain(last.count):
         return f"{steps} {first.count}{of} {best}{' in every setting' if len(survivors) > 1 else ''}."
     text = f"{steps} {first.count}{of} {best} for {first.name}, and {last.count} for {last.name}."
+    of = of if first.size else " directions"
     short = f"{steps} between {first.count} and {last.count}{of} keep one percent of what the best keeps."
     return text if len(plain(text)) <= LONGEST_TITLE else short
 
@@ -264,7 +265,7 @@ def _ruler(study: Study) -> str:
     said = marked(number(middle, 2), "growth_minus_lyapunov", middle)
     start = "In the median network, the" if len(apart) > 1 else "The"
     if middle < SAME_RATE:
-        return f"{start} measured growth rate is within {said} a step of it: the rate belongs to the network, not to the readout."
+        return f"{start} measured growth rate is {said} a step from it: the rate belongs to the network, not to the readout."
     return f"{start} measured growth rate and this exponent are {said} a step apart. The readout's direction and the other samples of the batch make the difference."
 
 
@@ -286,8 +287,8 @@ def _dimension(chaotic: pd.DataFrame, whose: str) -> str:
     dimension = chaotic["kaplan_yorke_dimension"].astype(float).dropna()
     if dimension.empty:
         return ""
-    most = "at most " if len(dimension) > 1 else ""
-    return f" {whose} Kaplan–Yorke dimension is {most}{marked(number(float(dimension.max()), 3), 'kaplan_yorke_dimension', float(dimension.max()))}."
+    largest = "largest " if len(dimension) > 1 else ""
+    return f" {whose} {largest}Kaplan–Yorke dimension is {marked(number(float(dimension.max()), 3), 'kaplan_yorke_dimension', float(dimension.max()))}."
 
 
 def _on_the_way(data: pd.DataFrame) -> str:
@@ -296,10 +297,10 @@ def _on_the_way(data: pd.DataFrame) -> str:
     if most.empty:
         return ""
     first = most[most["y"] > LITTLE]
-    of = f"{marked_count(len(most), 'shrinking_networks')} network{'s' * (len(most) > 1)} in which every direction shrinks in the end"
+    of = f"{counted(len(most), 'network', marked_count(len(most), 'shrinking_networks'))} in which every direction shrinks in the end"
     if first.empty:
         return f"Of {of}, none stretches any direction by a twentieth on the way."
-    middle, lag = float(first["y"].median()), float(first["x"].median())
+    middle, lag = float(first["y"].median()), statistics.whole_median(first["x"].to_numpy())
     factor = marked(power(middle), "first_growth", middle)
     return (
         f"Of {of}, {marked_count(len(first), 'first_growing')} first stretch some direction by a twentieth or more. "
@@ -323,7 +324,8 @@ def _normality(study: Study) -> str:
     several = matrices["initializer"].nunique() > 1
     departures, powers = [], []
     for chosen, rows in measures.grouped(matrices, ["initializer"] if several else []):
-        henrici, peak, lag = (float(rows[name].median()) for name in ("henrici", "peak_growth", "peak_growth_lag"))
+        henrici, peak = (float(rows[name].median()) for name in ("henrici", "peak_growth"))
+        lag = statistics.whole_median(rows["peak_growth_lag"].to_numpy())
         of = f" for {chosen['initializer']}" if several else ""
         departures.append(marked(number(henrici, 2) if henrici > ROUNDING else "0", "henrici", henrici, **chosen) + of)
         if peak >= 1.0 + SAME_RATE:
@@ -379,7 +381,7 @@ def _spectrum(ax: Axes, data: pd.DataFrame, paint: dict[float, Any], name: str) 
         ax.set_ylim(-0.05, 0.05)
     ax.set_title(layout.wrapped(name, 34) if name else "Lyapunov exponents", loc="left")
     ax.set(xlabel="direction i, the fastest first", ylabel="exponent λ$_i$ (ln per step)")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(layout.whole_numbers(9))
 
 
 def _one_scale(axes: Sequence[Axes]) -> None:
@@ -413,6 +415,7 @@ def _fan(ax: Axes, data: pd.DataFrame) -> None:
     scale = rows["scale"].iloc[0] if len(rows) else np.nan
     at = f" at {measures.symbol_of(str(data['scaled_by'].iloc[0]))} = {number(scale)}" if np.isfinite(scale) else ""
     ax.set_title(f"One network{at}", loc="left")
+    ax.xaxis.set_major_locator(layout.whole_numbers(9))
     ax.set(xlabel="lag: steps back from the last one", ylabel="log$_{10}$ of the stretch of each direction")
     if len(best):
         low = float(best["y"].min())  # the line of one percent, two below it, is always in sight

@@ -292,6 +292,7 @@ def draw(data: pd.DataFrame) -> Figure:
         ax.set_ylim(*scale[int(places["group"][panel])])
         ax.yaxis.set_major_locator(MaxNLocator(4))
         ax.set_xlim(0, max(1, int(rows["sequence_length"].max()) - 1))
+        ax.xaxis.set_major_locator(layout.whole_numbers())
         ax.axhline(0.0, color="#bbbbbb", lw=0.8, zorder=0.5)
         _panel(ax, medians[medians["panel"] == panel])
     _names(axes, shown, columns)

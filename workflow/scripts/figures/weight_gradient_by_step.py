@@ -166,7 +166,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, _: float) -> None:
     )
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.xaxis.set_major_locator(layout.whole_numbers())
 
 
 def _legend(data: pd.DataFrame) -> list[Patch]:

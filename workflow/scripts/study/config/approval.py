@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from study.config.canonical import canonical, cliff_mistakes, range_mistakes
-from study.config.grids import grid_mistakes, not_finite
+from study.config.grids import grid_mistakes, names_not_known, not_finite
 from study.config.idle import without_effect
 from study.config.limits import too_many_runs, too_much_memory
 from study.config.mistakes import Problem, dotted, violations
@@ -79,7 +79,13 @@ def check_form(config: Mapping[str, Any], document: Document | None = None) -> M
     Raises:
         ConfigError: it has not.
     """
-    problems = violations(config) or [*range_mistakes(config), *cliff_mistakes(config)]
+    problems = violations(config)
+    refused = {path[0] for path, _ in problems if path}
+    problems = (
+        [*problems, *names_not_known(config, refused)]
+        if problems
+        else [*range_mistakes(config), *cliff_mistakes(config)]
+    )
     if problems:
         raise ConfigError(message(problems, document))
     return config

@@ -79,14 +79,50 @@ def _jobs_over(path: KeyPath, described: Mapping[str, Any]) -> Iterator[Problem]
             yield (*path, index), f"{axis!r} is not an axis of this sweep; {hint(axis, described['grid'])}"
 
 
+def names_not_known(config: Mapping[str, Any], refused: set[Any]) -> Iterator[Problem]:
+    """Cells and tasks that a config with other mistakes does not have. They are told with these, so that none comes up later.
+
+    Args:
+        refused: keys at the top level in which the schema found a mistake. Which cells and tasks there are is not known of these.
+    """
+    if refused & {"cells", "sequences"}:
+        return
+    own, sequences = own_cells(config), config.get("sequences", {})
+    for sweep, described in _mapping(config.get("sweeps")).items():
+        grid = _mapping(_mapping(described).get("grid"))
+        given = {axis: [each for each in as_list(grid.get(axis)) if isinstance(each, str)] for axis in ("cell", "task")}
+        path = ("sweeps", sweep, "grid")
+        yield from _known_cells(path, grid, given["cell"], own)
+        yield from _known_tasks(path, grid, given["task"], [*GENERATED, *PACKAGED, *sequences])
+
+
+def _mapping(given: object) -> Mapping[str, Any]:
+    """What should be a mapping; nothing where it is none."""
+    return given if isinstance(given, Mapping) else {}
+
+
+def _known_tasks(path: KeyPath, grid: Mapping[str, Any], tasks: list[str], known: list[str]) -> Iterator[Problem]:
+    """Every task must be a generated one, a packaged one, or one of the config's own."""
+    for task in tasks:
+        if task not in known:
+            yield (
+                _place(path, grid, "task", task),
+                f"{task!r} is not known; {hint(task, known, 'task', 'a name under sequences')}",
+            )
+
+
+def _place(path: KeyPath, grid: Mapping[str, Any], axis: str, value: object) -> KeyPath:
+    """Where a value of an axis stands: in a list its index, too."""
+    given = grid.get(axis)
+    return (*path, axis, given.index(value)) if isinstance(given, list) and value in given else (*path, axis)
+
+
 def _tasks(
     path: KeyPath, grid: Mapping[str, Any], values: Mapping[str, list[Any]], known_tasks: list[str]
 ) -> Iterator[Problem]:
-    """Every task must be a generated one, a packaged one, or one of the config's own; and the settings must fit it."""
-    for index, task in enumerate(values["task"]):
-        place = (*path, "task", index) if isinstance(grid.get("task"), list) else (*path, "task")
-        if task not in known_tasks:
-            yield place, f"{task!r} is not known; {hint(task, known_tasks, 'task')}"
+    """Every task must be known, and the settings must fit it."""
+    yield from _known_tasks(path, grid, values["task"], known_tasks)
+    for task in values["task"]:
         if task in PACKAGED:
             yield from _digits(path, grid, values["sequence_length"])
         if task in GENERATED:
@@ -143,10 +179,12 @@ def _swept_options(path: KeyPath, options: Mapping[str, Any]) -> Iterator[Proble
 def _known_cells(path: KeyPath, grid: Mapping[str, Any], cells: list[str], own: Mapping[str, Any]) -> Iterator[Problem]:
     """Every cell must be a built-in one or one of the config's own, in a variant that it has."""
     known = list(dict.fromkeys([*CELLS, *own, *expanded(own, {"cells": own})]))  # a name alone is all of its variants
-    for index, cell in enumerate(cells):
+    for cell in cells:
         if cell not in known:
-            place = (*path, "cell", index) if isinstance(grid.get("cell"), list) else (*path, "cell")
-            yield place, f"{cell!r} is not known; {hint(cell, known, 'cell')}"
+            yield (
+                _place(path, grid, "cell", cell),
+                f"{cell!r} is not known; {hint(cell, known, 'cell', 'a name under cells')}",
+            )
 
 
 def _own_cells(path: KeyPath, grid: Mapping[str, Any], cells: list[str], own: Mapping[str, Any]) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rnn_core.cells import CELLS
 from rnn_core.clipping.adapting import ADAGC_FIRST, ADAGC_LARGEST, ZCLIP_FIRST
 from rnn_core.experiment import axes
 from rnn_core.tasks import GENERATED, PACKAGED
@@ -58,11 +59,29 @@ def _idle_spectra(config: Mapping[str, Any]) -> Iterator[str]:
     for lag in config.get("spectra", {}).get("singular_values", []):
         if lag > longest and not config.get("sequences"):  # of the user's own sequences, no length is known here
             yield f"spectra.singular_values: {lag} changes nothing; no sequence of this study is longer than {longest} steps"
+    yield from _more_than_there_are(config)
     for key in ASKED_FOR.values():
         if key in config["figures"] and key not in config:
             yield f"figures: {key} shows nothing without the key {key}"
     if "depth_time" in config["figures"] and not has_several_layers(config):
         yield "figures: depth_time shows nothing without a sweep with layers above 1"
+
+
+def _more_than_there_are(config: Mapping[str, Any]) -> Iterator[str]:
+    """More exponents than the study's largest network has directions, or more samples than its largest batch has sequences."""
+    asked, grids = config.get("spectra", {}), [described["grid"] for described in config["sweeps"].values()]
+    largest = {
+        axis: max(max(as_list(grid.get(axis, axis_defaults()[axis]))) for grid in grids)
+        for axis in ("hidden_size", "batch_size")
+    }
+    most, samples = asked.get("exponents", 0), asked.get("samples", 0)
+    if samples > largest["batch_size"]:
+        yield f"spectra.samples: {samples} is more than a batch has; all {largest['batch_size']} sequences are measured"
+    cells = {cell for grid in grids for cell in as_list(grid.get("cell", axis_defaults()["cell"]))}
+    if cells <= set(CELLS):  # of the user's own cells, the size of the state is not known here
+        directions = max(len(CELLS[cell].state_names) for cell in cells) * largest["hidden_size"]
+        if most > directions:
+            yield f"spectra.exponents: {most} is more than any network has; all {directions} of the largest are measured"
 
 
 def longest_of(grid: Mapping[str, Any]) -> int:

@@ -12,11 +12,13 @@ from jsonschema import Draft202012Validator, ValidationError
 from study.config.misplaced import belongs_under
 from study.config.rewritten import as_list_text, as_number, list_of_a_set
 from study.config.schema import FILLED, schema
+from study.counts import counted
 
 Problem = tuple[tuple[Any, ...], str]  # the path of the key, and what is wrong with it
 NAME_RULE = "use lower-case letters, digits, _ and -, at most 64 of them, and begin with a letter or digit"
 NOUNS = {"number": "a number", "integer": "a whole number", "boolean": "true or false", "string": "text", "object": "a mapping of keys", "array": "a list", "null": "null"}  # fmt: skip
 ALIKE = 0.85  # of a key and the slip for it, as difflib measures it
+YES_AND_NO = "YAML reads yes, no, on and off as true and false"
 COMPARED = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
 # Other words for keys of a config, beside those for the settings of a run
@@ -40,17 +42,22 @@ def violations(config: Mapping[str, Any]) -> list[Problem]:
     return list(dict.fromkeys(problem for error in errors for problem in _explain(error)))
 
 
-def hint(given: object, allowed: Iterable[object], key: str = "") -> str:
+def hint(given: object, allowed: Iterable[object], key: str = "", besides: str = "") -> str:
     """What is allowed, and the nearest name.
 
     Args:
         key: the key whose value was given; empty if a key itself was given.
+        besides: what is allowed that has no name yet.
     """
     names = [str(name) for name in allowed if name is not None]
     from rnn_core.choices import nearest, nearest_value  # only where there is a mistake: it takes 0.2 s
 
     meant = nearest_value(key, given, names) if key else nearest(given, names, _aliases_of(names))
-    return f"allowed: {', '.join(names)}" + (f". Did you mean {meant!r}?" if meant else "")
+    return (
+        f"allowed: {', '.join(names)}"
+        + (f", or {besides}" if besides else "")
+        + (f". Did you mean {meant!r}?" if meant else "")
+    )
 
 
 def _aliases_of(names: Iterable[str]) -> dict[str, str]:
@@ -64,6 +71,7 @@ def _aliases_of(names: Iterable[str]) -> dict[str, str]:
 def _unknown_key(key: Any, here: tuple[Any, ...], allowed: list[str]) -> str:
     """What is wrong with a key that this mapping does not have: it belongs elsewhere, or is another word or a slip for one that is."""
     from rnn_core.choices import FIELD_ALIASES, canonical
+    from rnn_core.experiment import axes
 
     aliases, given = _aliases_of(allowed), canonical(key)
     near = aliases.get(given) in allowed or get_close_matches(given, map(canonical, allowed), n=1, cutoff=ALIKE)
@@ -72,6 +80,10 @@ def _unknown_key(key: Any, here: tuple[Any, ...], allowed: list[str]) -> str:
             if meant and (place := belongs_under(meant, here)) is not None:
                 known = "it belongs" if meant == key else f"did you mean {meant!r}? It belongs"
                 return f"no such key here; {known} {'at the' if place == 'top level' else 'under'} {place}"
+    if of := [
+        axis for axis, each in axes().items() if axis in allowed and each.kind != "rule" and key in (each.choices or ())
+    ]:
+        return f"no such key; it is a value of {of[0]}: write {of[0]}: {key}"
     return f"no such key; {hint(key, allowed)}"
 
 
@@ -98,7 +110,9 @@ def _explain(error: ValidationError) -> Iterator[Problem]:
     elif error.validator == "type":
         remedy = _how_many(path, given) or _of_another_type(given, error)
         yield path, f"{_short(given)} is not allowed; {remedy}"
-    elif error.validator in ("minItems", "minProperties"):
+    elif error.validator in ("minItems", "maxItems"):
+        yield path, _of_another_length(given, error.schema)
+    elif error.validator == "minProperties":
         yield path, "is empty; give at least one value"
     elif error.validator == "uniqueItems":
         yield path, f"{_short(given)} names a value twice"
@@ -133,7 +147,7 @@ def _key_of(path: tuple[Any, ...]) -> str:
 
 def _not_a_choice(given: object, allowed: list[Any], key: str) -> str:
     if isinstance(given, bool):
-        return f"{given!r} is not known; YAML reads yes, no, on and off as true and false: put the word in quotes; {hint(given, allowed)}"
+        return f"{_short(given)} is not known; {YES_AND_NO}: put the word in quotes; {hint(given, allowed)}"
     words = [word.strip() for word in given.split(",")] if isinstance(given, str) else []
     if len(words) > 1 and all(word in allowed for word in words):
         return f"{_short(given)} is one text; write a list: [{', '.join(words)}]"
@@ -168,11 +182,27 @@ def _of_another_type(given: object, error: ValidationError) -> str:
         return f"{must}: {f'write {given[0]} alone' if len(given) == 1 else 'one value alone'}, without brackets"
     if isinstance(given, int | float | datetime.date) and not isinstance(given, bool) and "string" in types:
         return f'{must}: put it in quotes, "{given}"'
-    if isinstance(given, bool) and "string" in types:
-        return f"{must} (YAML reads yes, no, on and off as true and false: put the word in quotes)"
+    if isinstance(given, bool):
+        quotes = ": put the word in quotes" if "string" in types else ""
+        return f"{must} ({YES_AND_NO}{quotes})"
     if given is None:
         return f"{must}, and nothing stands there"
     return must
+
+
+def _of_another_length(given: list[Any], described: Mapping[str, Any]) -> str:
+    """How many values a list wants."""
+    least, most = described.get("minItems", 0), described.get("maxItems")
+    if not given and least < 2:
+        return "is empty; give at least one value"
+    wanted = (
+        f"exactly {least}"
+        if least == most
+        else f"at most {most}"
+        if most is not None and len(given) > most
+        else f"at least {least}"
+    )
+    return f"{_short(given)} has {counted(len(given), 'value')}; give {wanted}"
 
 
 def _how_many(path: tuple[Any, ...], given: object) -> str:
@@ -193,7 +223,7 @@ def _as_rule(given: object, rules: list[str]) -> str:
 
 
 def _short(given: object) -> str:
-    text = repr(given)
+    text = str(given).lower() if isinstance(given, bool) else repr(given)
     return text if len(text) <= 200 else f"{text[:120]} … ({len(text)} characters)"
 
 

@@ -28,6 +28,8 @@ def as_list_text(given: object) -> str:
     """How to write a list, where one value was given or nothing."""
     if given is None:
         return "nothing stands there"
+    if isinstance(given, bool):
+        return "write its values in brackets, and [] for none"
     if isinstance(given, Mapping):
         return list_of_a_set(given) or "write its values in brackets"
     return f"write [{given}]"

@@ -52,6 +52,9 @@ class Nothing:
         return figure
 
 
+ENDS_APART = "Sequences of this study end at different steps, and losses there would mix gradients of different age."
+
+
 def facts(
     title: str,
     alt: str,

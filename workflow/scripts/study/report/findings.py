@@ -196,21 +196,33 @@ class Study:
     def _of_starts(self, part: measures.Part) -> Iterator[Sentence]:
         if part.column in measures.SCALES:
             yield Sentence(10, turning_sentence(part))
-        yield Sentence(40 if self.trained_parts else 10, theories_sentence(part))  # what was learnt has to find room
+        later = (
+            10 if part.column in measures.SCALES else 13
+        )  # how a study's own settings differ is said before how theories do
+        yield Sentence(40 if self.trained_parts else later, theories_sentence(part))  # what was learnt has to find room
         yield Sentence(11, staying_sentence(part, self.runs))
         if part.column not in measures.SCALES:
             yield Sentence(12, split_sentence(part))
-        crowded, trained = len(part.axes) > 3, bool(self.trained_parts)
-        for axis in part.axes:
-            pooled = self.of(part, axis, "growth_rate", pooled=True)
-            if pooled:
-                obvious = axis == "activation" and part.column in measures.SCALES  # each has its own critical radius
-                singly = self.of(part, axis, "growth_rate", pooled=False)
-                place = 45 if obvious or crowded else 25 if trained else 14  # what was learnt has to find room
-                yield Sentence(place, growth_sentence(part, axis, pooled, singly))
+        yield from self._of_growth(part)
         yield Sentence(40, theory_sentence(part, self.theory_tests(part)))
         yield Sentence(41, forgetting_sentence(part))
         yield Sentence(42, weights_sentence(part))
+
+    def _of_growth(self, part: measures.Part) -> Iterator[Sentence]:
+        """How growth differs along every axis: what is clear before what is not, and of that the largest first."""
+        scaled, crowded = part.column in measures.SCALES, len(part.axes) > 3
+        effects = {axis: self.of(part, axis, "growth_rate", pooled=True) for axis in part.axes}
+        clear = {
+            axis: max((abs(c.effect.value) for c in pooled if c.clear), default=0.0) for axis, pooled in effects.items()
+        }
+        for axis in sorted(part.axes, key=lambda axis: -clear[axis]):
+            obvious = axis == "activation" and scaled  # each has its own critical radius
+            place = 45 if obvious or (crowded and not clear[axis]) else 14 if scaled or not clear[axis] else 10
+            if self.trained_parts:
+                place = max(place, 25)  # what was learnt has to find room
+            if effects[axis]:
+                singly = self.of(part, axis, "growth_rate", pooled=False)
+                yield Sentence(place, growth_sentence(part, axis, effects[axis], singly))
 
     # ---- what was learnt
 

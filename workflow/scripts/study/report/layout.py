@@ -195,6 +195,11 @@ def log_locator(low: float, high: float, *steps: tuple[float, ...]) -> Locator:
     return MaxNLocator(4, steps=[1, 2, 5, 10])
 
 
+def whole_numbers(most: int = 5) -> Locator:
+    """Where ticks of steps, updates and indices stand: at whole numbers, also where there is one alone."""
+    return MaxNLocator(most, integer=True, min_n_ticks=1)
+
+
 def plain_log_ticks(axes: Axes) -> None:
     """Ticks of a logarithmic y axis that stay readable where it spans little: 0.2, 0.5, 1."""
     low, high = axes.get_ylim()

@@ -75,6 +75,7 @@ def figure(name: str, svg: str, phone: str, facts: dict[str, Any], config: dict[
         "claim": facts["title"],
         "contents": _short(facts["title"]),
         "drawn": facts["drawn"],
+        "add": "" if facts["drawn"] else " ".join(facts["claims"]),
         "answer": facts["answer"],
         "wide": inline_svg(svg, name, facts["alt"]),
         "phone": inline_svg(phone, f"{name}-phone", facts["alt"]),

@@ -162,7 +162,7 @@ def _in_words(note: str) -> str:
 def how_measured(study: Study) -> dict[str, Any]:
     """What the page says of window, ruler and tests: only of what this study has."""
     networks = study.networks
-    dead = int((networks["dead_samples"] > 0).sum())
+    partly_dead = len(measures.partly_dead(networks))
     unsettled = len(measures.never_settled(networks))
     unpredicted = int(networks["predicted_by"].isna().sum())
     bistable = int((networks["bistable"] == True).sum())  # noqa: E712  (the column has nulls)
@@ -181,7 +181,7 @@ def how_measured(study: Study) -> dict[str, Any]:
             if (networks["predicted_by"] == name).any()
         ],
         "bistable": _networks(bistable, "bistable"),
-        "dead": _networks(dead, "with_dead_samples"),
+        "dead": _networks(partly_dead, "with_dead_samples"),
         "several": study.tests > 1,
         "unsettled": _networks(unsettled, "never_settled"),
         "unpredicted": _networks(unpredicted, "unpredicted"),

@@ -80,6 +80,11 @@ def median(values: np.ndarray) -> Interval:
     return Interval(middle, float(values[left_out]), float(values[count - 1 - left_out]))
 
 
+def whole_median(values: np.ndarray) -> float:
+    """A median of counts that is one of them: of two in the middle the larger. There is no half step."""
+    return float(np.sort(np.asarray(values, dtype=float))[len(values) // 2])
+
+
 def binomial_quantile(probability: float, trials: int) -> int:
     """The smallest number of heads in ``trials`` tosses that is not exceeded with at least this probability.
 

@@ -67,9 +67,13 @@ class Comparison:
         return "higher" if np.nansum(np.clip(self.differences.to_numpy(), -1e300, 1e300)) > 0 else "lower"
 
     @property
+    def clear(self) -> bool:
+        return self.verdict in ("higher", "lower")
+
+    @property
     def better(self) -> str:
         """a or b, by what the measure is for; empty where the verdict is open. Of growth neither is better."""
-        if self.verdict not in ("higher", "lower") or self.measure == "growth_rate":
+        if not self.clear or self.measure == "growth_rate":
             return ""
         more_is_better = self.measure in ("held_out_accuracy", "success")
         return "a" if (self.verdict == "higher") == more_is_better else "b"

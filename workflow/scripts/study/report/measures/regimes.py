@@ -205,3 +205,10 @@ def never_settled(runs: pd.DataFrame) -> pd.DataFrame:
     """
     latest = (runs["settled_to"] - 1) // 2
     return runs[(runs["settled_from"] - 1 >= latest) & (runs["activation"] != "identity")]
+
+
+def partly_dead(runs: pd.DataFrame) -> pd.DataFrame:
+    """Networks of which some samples have a gradient of exactly zero, and the others a growth rate."""
+    return runs[
+        runs["dead_samples"].between(0.0, 1.0, inclusive="neither") & np.isfinite(runs["growth_rate"].astype(float))
+    ]

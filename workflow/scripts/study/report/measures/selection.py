@@ -102,6 +102,14 @@ def starts(runs: pd.DataFrame) -> pd.DataFrame:
     return distinct_starts(untrained if len(untrained) else runs)
 
 
+def of_files_at_last_step(runs: pd.DataFrame) -> pd.DataFrame:
+    """Starts on sequences of a file with a loss at their last steps and a gradient of numbers. Where a figure of the last step alone has nothing
+    to draw of them, sequences end at different steps."""
+    known = starts(runs)
+    numbers = np.isfinite(known["log10_gradient_ratio"].astype(float))
+    return known[(known["task_loss_at"] == "last") & known["data"].notna() & numbers]
+
+
 def trained(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs that train."""
     return runs[runs["updates"] > 0]

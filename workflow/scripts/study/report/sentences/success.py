@@ -61,7 +61,7 @@ def _count(part: measures.Part, runs: pd.DataFrame, value: Any, first: bool) -> 
     count = f"{count_of(succeeded, 'succeeded', **where)} of {marked_count(len(runs), 'runs_to_succeed', **where)}"
     name = f" with {named(part.column, value)}" if part.column else ""
     if len(runs) == 1 and not part.column:
-        return f"the one run {'succeeds' if succeeded else 'does not succeed'}"
+        return marked(f"the one run {'succeeds' if succeeded else 'does not succeed'}", "succeeded", succeeded, **where)
     return f"{count}{' runs' if first else ''}{name}{' succeed' if first else ''}" + bracketed(
         interval_words(rate, percent, "success_rate", **where)
     )

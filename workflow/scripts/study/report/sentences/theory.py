@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from study.report import measures, statistics
-from study.report.phrases import bracketed, interval_words, where_of
+from study.report.phrases import bracketed, counted, interval_words, where_of
 from study.report.sentences.turning import radii_words
 from study.report.words import few, listed, marked, marked_count, name_of, number, plain, signed
 
@@ -43,9 +43,12 @@ def theory_sentence(part: measures.Part, tests: list[tuple[dict[str, Any], pd.Se
 
 
 def _deviation(part: measures.Part, chosen: Mapping[str, Any], series: pd.Series) -> str:
+    """The mean with its interval; of how many seeds, where not all of them have a prediction."""
     average, where = statistics.mean(series.to_numpy()), where_of(part, chosen)
+    some = len(series) < part.compared["seed"].nunique()
+    seeds = counted(len(series), "seed", marked_count(len(series), "deviation_seeds", **where)) if some else ""
     spread = interval_words(average, partial(signed, digits=2), "mean_deviation", **where)
-    return f"{marked(signed(average.value, 2), 'mean_deviation', average.value, **where)}{bracketed(spread)}"
+    return f"{marked(signed(average.value, 2), 'mean_deviation', average.value, **where)}{bracketed(spread, seeds)}"
 
 
 def _worst_deviation(part: measures.Part, known: pd.DataFrame) -> str:
@@ -152,15 +155,22 @@ def forgetting_sentence(part: measures.Part) -> str:
     known = runs[runs["correlation"].notna()]
     if known.empty:
         return ""
+    one = "the network" if len(runs) == 1 else "the one network of which it is known"
+    whose = (
+        (f"{one} forgets", f"{one} does not forget")
+        if len(known) == 1
+        else ("networks forget", "networks do not forget")
+    )
+    start = f"where {'it' if len(known) == 1 else 'they'} started"
     forgets, stays = _radii_by_kind(part, runs, forget=True), _radii_by_kind(part, runs, forget=False)
     if set(forgets) == {"all"} and len(known) == len(runs) and (everywhere or which):
         text = f"By mean field, {'every' if len(known) > 1 else 'the'} {which}network forgets where it started."
     elif not forgets and not stays:  # at every radius some do
         text = ""
     elif not stays:
-        text = f"By mean field, networks forget where they started {_places(forgets)}."
+        text = f"By mean field, {whose[0]} {start} {_places(forgets)}."
     elif not forgets:
-        text = f"By mean field, networks do not forget where they started {_places(stays)}."
+        text = f"By mean field, {whose[1]} {start} {_places(stays)}."
     else:
         text = f"By mean field, networks forget where they started {_places(forgets)}. They do not {_places(stays)}."
     return (text + _apart(part, known) + _slowest(part, known)).strip()
@@ -209,4 +219,6 @@ def _slowest(part: measures.Part, known: pd.DataFrame) -> str:
         return ""
     longest = float(fading.max())
     steps = marked(number(longest, 2), "longest_depth_scale", longest, sweep=part.sweep)
-    return f" Where the start is forgotten, a difference takes at most {steps} steps to fade by a factor of e."
+    if len(known) == 1:
+        return f" A difference takes {steps} steps to fade by a factor of e."
+    return f" Where it fades most slowly, a difference takes {steps} steps to fade by a factor of e."
