@@ -59,8 +59,8 @@ def learnt_sentence(part: measures.Part) -> str:
         every = every_run(len(runs), "trained_runs", sweep=part.sweep, **part.fixed)
         return f"On {task_of(part)}, no run comes to the end of its training: {every} break down at a value that is not finite."
     sign = 1.0 if metric == "held_out_accuracy" else -1.0
-    every = measures.grouped(runs, part.axes)
-    groups = [(own, rows) for own, rows in every if not rows["broken"].all()]  # without a result none is the best
+    settings = measures.grouped(runs, part.axes)
+    groups = [(own, rows) for own, rows in settings if not rows["broken"].all()]  # without a result none is the best
     outcomes = [measures.outcome(rows).value for _, rows in groups]
     chosen, best = max(zip(groups, outcomes, strict=True), key=lambda each: sign * each[1])[0]
     mean_result, where, write = measures.outcome(best), where_of(part, chosen), writer_of(metric)
@@ -73,8 +73,8 @@ def learnt_sentence(part: measures.Part) -> str:
         count_of(seeds, "seeds_trained", **where) + (" seeds" if seeds > 1 else " seed"),
     )
     text = f"On {task_of(part)}, training reaches {_called(metric)} {value}"
-    if len(every) > 1:
-        count = count_of(len(every), "settings_trained", sweep=part.sweep, **part.fixed)
+    if len(settings) > 1:
+        count = count_of(len(settings), "settings_trained", sweep=part.sweep, **part.fixed)
         leaders = [
             name_of(own)
             for (own, _), each in zip(groups, outcomes, strict=True)
@@ -83,7 +83,7 @@ def learnt_sentence(part: measures.Part) -> str:
         text = f"On {task_of(part)}, the best mean {_called(metric)} of {count} settings is {value}, for {few(leaders)}"
     least = marked(write(baseline), "baseline", baseline, **(where if differ else where_of(part)))
     beaten = sign * mean_result.value > sign * baseline
-    no_more = "" if beaten else ", which no setting beats" if len(every) > 1 else ", which it does not beat"
+    no_more = "" if beaten else ", which no setting beats" if len(settings) > 1 else ", which it does not beat"
     return f"{text}. {capital(knows_nothing(part))} gets {least}{' there' if differ else ''}{no_more}."
 
 
