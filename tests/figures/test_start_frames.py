@@ -990,7 +990,7 @@ def falling(names: list[str], count: int, make_study: Any) -> reader.Tables:
         (2, 0, "halves for none of phi0 and phi1."),
         (20, 0, "halves in none of 20 kinds of network."),
         (20, 1, "more than halves in 1 of 20 kinds of network, by a factor of 10."),
-        (20, 3, "more than halves in 3 of 20 kinds of network, in the largest case by a factor of 10."),
+        (20, 3, "more than halves in 3 of 20 kinds of network, the most by a factor of 10."),
     ],
 )
 def test_the_headline_tells_kinds_apart(kinds: int, fall: int, title: str, make_study: Any) -> None:

@@ -177,7 +177,7 @@ def _of_many(head: str, times: dict[str, str], fall: list[str], kinds: int) -> s
     if not fall:
         return f"{head} halves in none of {total} kinds of network."
     count = marked_count(len(fall), "kinds_halving")
-    factor = f"{'in the largest case ' if len(fall) > 1 else ''}by a factor of {times[fall[0]]}"
+    factor = f"{'the most ' if len(fall) > 1 else ''}by a factor of {times[fall[0]]}"
     return f"{head} more than halves in {count} of {total} kinds of network, {factor}."
 
 
