@@ -76,7 +76,7 @@ site: $(VENV)/dev.stamp ## build the documentation into site/; a broken link, re
 
 gallery: $(VENV)/run.stamp ## run the studies of the gallery and write docs/gallery.md with its pictures (an hour)
 	for config in config.yaml studies/cells.yaml studies/gates.yaml studies/isometry.yaml studies/memory_curse.yaml \
-			studies/cliff.yaml studies/remedies.yaml studies/long_memory.yaml studies/pascanu_2013.yaml studies/ten_thousand.yaml; do \
+			studies/depth.yaml studies/cliff.yaml studies/remedies.yaml studies/long_memory.yaml studies/pascanu_2013.yaml studies/ten_thousand.yaml; do \
 		PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all --configfile $$config || exit 1; done
 	PYTHONPATH="$(CURDIR):$(CURDIR)/workflow/scripts" $(BIN)/python docs/hooks/gallery.py
 

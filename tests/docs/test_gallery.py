@@ -79,3 +79,10 @@ def test_one_study_is_written_anew_and_the_others_stay(
     assert after.count("\n## ") == before.count("\n## ") and "## A cliff\n" in after
     kept = [part for part in re.split(r"(?m)^(?=## )", before) if "studies/cliff.yaml" not in part]
     assert all(part.strip() in after for part in kept[1:])
+
+
+def test_its_studies_are_run_before_it_is_written(gallery: ModuleType) -> None:
+    """A study that the page has, and `make gallery` does not run, ends it after an hour."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    recipe = makefile[makefile.index("\ngallery:") : makefile.index("\nlock:")]
+    assert tuple(re.findall(r"config\.yaml|studies/\w+\.yaml", recipe)) == gallery.STUDIES == tuple(SECTIONS)
