@@ -1,6 +1,5 @@
 """Remedies side by side: what each does to gradients at the start, to what is learnt, and to the cost of an update."""
 
-import itertools
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -259,28 +258,44 @@ class Best:
 
 def bests(data: pd.DataFrame) -> dict[str, Best]:
     """The best by every quality. Every pair of remedies is compared by every quality, all judged together, for the best is chosen from the same seeds."""
-    tables = {
-        str(quality): rows.pivot_table(index="seed", columns="remedy", values="score", observed=True)
+    seeds = sorted(set(data["seed"]))
+    scores = {
+        str(quality): rows.pivot_table(index="seed", columns="remedy", values="score", observed=True).reindex(seeds)
         for quality, rows in data.groupby("quality", observed=True)
     }
-    tested = {quality: wide for quality, wide in tables.items() if QUALITIES[quality].tested}
-    pairs = [(quality, a, b) for quality, wide in tested.items() for a, b in itertools.combinations(wide.columns, 2)]
-    with np.errstate(invalid="ignore"):
-        differences = [(tables[q][a] - tables[q][b]).dropna() for q, a, b in pairs]  # never on both sides says nothing
-    _, p = measures.judged([], differences)
-    worse = {(q, a, b): each <= statistics.LEVEL and d.clip(-1e300, 1e300).mean() > 0 for (q, a, b), d, each in zip(pairs, differences, p, strict=True)}  # fmt: skip
-    better = {(q, a, b): each <= statistics.LEVEL and d.clip(-1e300, 1e300).mean() < 0 for (q, a, b), d, each in zip(pairs, differences, p, strict=True)}  # fmt: skip
+    clearly = _clearly_better({quality: wide for quality, wide in scores.items() if QUALITIES[quality].tested})
     best_by = {}
-    for quality, wide in tables.items():
+    for quality, wide in scores.items():
         first = _leader(wide)
         others = [str(other) for other in wide.columns if other != first]
-        enough = [len((wide[first] - wide[other]).dropna()) for other in others] or [0]
-        level = [o for o in others if not (better.get((quality, first, o)) or worse.get((quality, o, first)))]
-        behind = [other for other in others if other not in level]
+        with np.errstate(invalid="ignore"):
+            shared = wide[others].rsub(wide[first], axis=0).notna().sum()  # never on both sides says nothing
+        behind = [other for other in others if (quality, first, other) in clearly]
+        level = [other for other in others if other not in behind]
         tied = [other for other in level if wide[first].equals(wide[other].rename(first))]
         level = [other for other in level if other not in tied]
-        best_by[quality] = Best(first, tied, level, behind, min(enough))
+        best_by[quality] = Best(first, tied, level, behind, int(shared.min()) if others else 0)
     return best_by
+
+
+def _clearly_better(scores: dict[str, pd.DataFrame]) -> set[tuple[str, str, str]]:
+    """(quality, a remedy, another that is clearly worse), of tables with a row a seed. A lower score is better."""
+    pairs = {quality: np.triu_indices(len(wide.columns), 1) for quality, wide in scores.items()}
+    with np.errstate(invalid="ignore"):
+        apart = [scores[q].to_numpy()[:, a] - scores[q].to_numpy()[:, b] for q, (a, b) in pairs.items()]
+    if not apart:
+        return set()
+    judged = np.split(
+        statistics.familywise(measures.finite(np.concatenate(apart, axis=1))),
+        np.cumsum([each.shape[1] for each in apart])[:-1],
+    )
+    clearly = set()
+    for (quality, (one, other)), p, differences in zip(pairs.items(), judged, apart, strict=True):
+        worse = np.nansum(np.clip(differences, -1e300, 1e300), axis=0) > 0
+        better_first = np.where(worse, [other, one], [one, other]).T[p <= statistics.LEVEL]
+        names = scores[quality].columns
+        clearly |= {(quality, str(names[a]), str(names[b])) for a, b in better_first}
+    return clearly
 
 
 def _leader(scores: pd.DataFrame) -> str:

@@ -221,18 +221,17 @@ def judged(comparisons: list[Comparison], more: Iterable[pd.Series] = ()) -> tup
     columns = [*(each.differences for each in comparisons), *more]
     if not columns:
         return [], []
-    table = pd.concat([_finite(column).rename(i) for i, column in enumerate(columns)], axis=1)
-    p = statistics.familywise(table.to_numpy())
+    table = pd.concat([column.rename(i) for i, column in enumerate(columns)], axis=1)
+    p = statistics.familywise(finite(table.to_numpy(dtype=float)))
     count = len(comparisons)
     return [replace(each, p=float(p[i])) for i, each in enumerate(comparisons)], [float(each) for each in p[count:]]
 
 
-def _finite(differences: pd.Series) -> pd.Series:
-    """An infinite difference as one ten times the largest finite one."""
-    values = differences.to_numpy(dtype=float)
-    largest = np.abs(values[np.isfinite(values)]).max(initial=0.0)
-    most = 10.0 * largest if largest > 0 else 1.0
-    return pd.Series(np.clip(values, -most, most), index=differences.index)
+def finite(differences: np.ndarray) -> np.ndarray:
+    """(seeds, comparisons): an infinite difference as one ten times the largest finite one of its comparison."""
+    largest = np.abs(np.where(np.isfinite(differences), differences, 0.0)).max(axis=0, initial=0.0)
+    most = np.where(largest > 0, 10.0 * largest, 1.0)
+    return np.asarray(np.clip(differences, -most, most))
 
 
 def comparisons_of(part: Part) -> list[Comparison]:
