@@ -132,6 +132,18 @@ def test_a_remedy_that_lost_every_run_is_last_and_has_no_result(make_study: Any)
     assert "1 of 3 remedies has no result, because every run broke down, and stands last: lstm." in said
 
 
+def test_the_legend_names_marks_that_are_there() -> None:
+    """ "Clearly worse" stood in the legend of a figure in which nothing is."""
+    rng = np.random.default_rng(0)
+    level = {name: rng.standard_normal(8) for name in NAMES}
+    apart = {name: 0.01 * each + 10 * i for i, (name, each) in enumerate(level.items())}
+    labels = [
+        {handle.get_label() for handle in remedies._legend(remedies.bests(scores({"held_out_loss": each})))}
+        for each in (level, apart)
+    ]
+    assert labels[1] - labels[0] == {"clearly worse"}
+
+
 def test_where_every_run_broke_down_no_result_is_compared(make_study: Any) -> None:
     """The page said "The held-out accuracy is the same for all remedies, seed by seed: 25 %" of runs that all broke down."""
     data, facts, _ = show(remedies, make_study(runs({"vanilla": 0.5, "gru": 0.6}, breaks_at=2)))

@@ -512,7 +512,7 @@ def _legend(best: dict[str, Best]) -> list[Line2D]:
     level = "not clearly worse" if enough else "another remedy"
     if any(QUALITIES[name].tested for name in best):
         handles.append(Line2D([], [], color=style.INK, marker="o", ms=5.5, ls="", label=level))
-    if enough:
+    if enough and any(each.behind for each in best.values()):
         handles.append(Line2D([], [], color=FAINT, marker="o", mfc="white", ms=5.5, ls="", label="clearly worse"))
     if not all(QUALITIES[name].tested for name in best):
         handles.append(Line2D([], [], color=UNTESTED, marker="o", ms=5.5, ls="", label="not tested"))
