@@ -14,11 +14,10 @@ from study.report.findings import BETWEEN_SWEEPS, Study
 from study.report.measures import OF_CELLS, SCALES, TRAINING, Part, at_longest, grouped, scale_of, starts, varied, where
 from study.report.reader import Tables
 from study.report.style import CATEGORIES, INK, colours, marker
-from study.report.words import few, in_order, listed, name_of, named, ordered, unbracketed
+from study.report.words import OF_ALL, few, in_order, listed, name_of, named, ordered, unbracketed
 from study.settings import described_axes
 
 MOST_PANELS = 12
-OF_ALL = "The headline is of all values, drawn or not."
 inside = unbracketed  # a name that can stand in brackets
 OF_ONE_CELL = tuple(name for name, axis in described_axes().items() if len(axis["cells"]) == 1)
 HUE_FIRST = (

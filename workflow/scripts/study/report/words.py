@@ -25,6 +25,7 @@ _OPEN, _BAR, _CLOSE = "\ue000", "\ue001", "\ue002"  # private use: found in no t
 _MARKED = re.compile(f"{_OPEN}([0-9a-f]*){_BAR}([^{_OPEN}{_CLOSE}]*){_CLOSE}")
 _SUPERSCRIPT = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
 ROUNDING = 1e-12  # ln per step
+OF_ALL = "The headline is of all values, drawn or not."
 LONGEST_TITLE = 140  # letters of a headline
 _SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
