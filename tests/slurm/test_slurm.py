@@ -114,7 +114,9 @@ def test_a_study_survives_what_clusters_do(slurm: Slurm, submit: Submit, local: 
     assert not list(project.root.glob("results/tiny/tables/*.parquet"))
 
     # The same command again. One job is cancelled by hand, and the controller goes away for a moment.
-    second = submit(project, tmp_path / "second.log")
+    # Its first look at their states comes later. A look in that moment finds no controller, and Snakemake then asks an accounting that is
+    # not there, and waits for ever.
+    second = submit(project, tmp_path / "second.log", "--slurm-init-seconds-before-status-checks=20")
     small: list[str] = []
     wait_for("a small block runs", lambda: small.extend(small_blocks(slurm)) or small, second)
     slurm.call("scancel", small[0])
