@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,14 @@ def library(folder: Path, bugs: Mapping[str, tuple[str, str]]) -> ctypes.CDLL:
     return ctypes.CDLL(str(file))
 
 
-def waking(planted: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    """For a fixture: the engine computes with ``planted``, and what is given wakes a bug by its number; 0 is none."""
+def waking(
+    planted: ctypes.CDLL, bugs: Iterable[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], None]]:
+    """For a fixture: the engine computes with ``planted``, and what is given wakes a bug by its name; an empty one wakes none."""
+    numbers = {name: i for i, name in enumerate(("", *bugs))}
     number, ours = ctypes.c_int.in_dll(planted, "planted"), build.Library(planted, "a test's own")
     monkeypatch.setattr(compiled, "library", lambda: ours)
-    yield lambda bug: setattr(number, "value", bug)
+    yield lambda bug: setattr(number, "value", numbers[bug])
     number.value = 0
 
 
@@ -52,7 +55,7 @@ def fixtures(bugs: Mapping[str, tuple[str, str]]) -> tuple[Any, Any]:
         return library(tmp_path_factory.mktemp("planted"), bugs)
 
     @pytest.fixture
-    def wake(planted: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-        yield from waking(planted, monkeypatch)
+    def wake(planted: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+        yield from waking(planted, bugs, monkeypatch)
 
     return planted, wake

@@ -376,16 +376,16 @@ def is_seen() -> bool:
     return False
 
 
-def test_nothing_is_seen_where_all_are_asleep(wake: Callable[[int], None]) -> None:
+def test_nothing_is_seen_where_all_are_asleep(wake: Callable[[str], None]) -> None:
     """The networks that tell the bugs are wrong themselves."""
-    wake(0)
+    wake("")
     assert not is_seen()
 
 
 @pytest.mark.parametrize("bug", list(BUGS))
-def test_a_bug_beyond_the_range_is_caught(wake: Callable[[int], None], bug: str) -> None:
+def test_a_bug_beyond_the_range_is_caught(wake: Callable[[str], None], bug: str) -> None:
     """A wrong exponent passes."""
-    wake(1 + list(BUGS).index(bug))
+    wake(bug)
     if bug in SEEN_BY:
         with pytest.raises(AssertionError):
             SEEN_BY[bug]()

@@ -42,6 +42,7 @@ PLACE = ["panel", "seed", "layer", "lag"]
 WAY = ["run_key", "way"]
 REVERSE = "reverse"
 MOST_PAIRS = 4  # kinds of network of which one direction is compared with two in a sentence
+Signs = tuple[float, float] | None  # of what depth does near the loss and far from it
 TOO_FEW = "Too few seeds to tell what depth does"
 LOWER_LAYERS = "lower layers clearly have"
 NOR_FAR = "nor is there one far from it"
@@ -124,7 +125,7 @@ def lags_of(T: int) -> np.ndarray:
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         ends_apart = (measures.of_files_at_last_step(study.all_runs)["layers"] > 1).any()
-        return (drawing.Nothing(drawing.ENDS_APART, NOTHING.add) if ends_apart else NOTHING).facts()
+        return NOTHING.facts(drawing.ENDS_APART if ends_apart else "")
     factors = {str(panel): _factors(rows) for panel, rows in data.groupby("panel", observed=True)}
     reverse = _reverse_panels(data)
     told = _least_in_time({panel: decades for panel, decades in factors.items() if panel not in reverse})
@@ -188,17 +189,18 @@ def _title(data: pd.DataFrame, factors: dict[str, pd.DataFrame], panel: str) -> 
         return _title_of_kinds(factors, "kinds and directions" if _reverse_panels(data) else "kinds of network")
     where, decades = _where(data, panel), factors[panel]
     near, far = (_factor(float(decades[name].mean()), f"depth_factor_{name}", **where) for name in ("near", "far"))
-    return f"{_verdict(factors, panel)}: a layer down is a factor of {near} at the last step, of {far} at the first."
+    return f"{_verdict(_signs(factors)[panel])}: a layer down is a factor of {near} at the last step, of {far} at the first."
 
 
 def _title_of_kinds(factors: dict[str, pd.DataFrame], kinds: str) -> str:
     """What is so in all kinds of network, or in how many of them lower layers clearly have less, or more."""
-    verdicts = {_verdict(factors, panel) for panel in factors}
+    signs = list(_signs(factors).values())
+    verdicts = set(map(_verdict, signs))
     if verdicts == {TOO_FEW}:
         return f"{TOO_FEW}."
     if len(verdicts) == 1:
         return f"In {marked(whole(len(factors)), 'depth_kinds', len(factors))} {kinds}, {uncapital(*verdicts)}."
-    near, far = _clear_kinds(factors)
+    near, far = _clear_kinds(signs)
     of = f"of {marked_count(len(factors), 'depth_kinds')} {kinds}"
     if not near:
         end = f"far from it, {LOWER_LAYERS} {_in_kinds(far, ' of the gradient')}" if far else NOR_FAR
@@ -209,13 +211,12 @@ def _title_of_kinds(factors: dict[str, pd.DataFrame], kinds: str) -> str:
     )
 
 
-def _clear_kinds(factors: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
+def _clear_kinds(signs: list[Signs]) -> list[dict[str, str]]:
     """Near the loss and far from it: in how many kinds of network lower layers clearly have ``less`` and ``more``; only where there are any."""
     kinds = []
-    for end, signs in zip(
-        ("near", "far"), zip(*(_signs(factors, panel) for panel in factors), strict=True), strict=True
-    ):
-        counts = {"less": signs.count(-1.0), "more": signs.count(1.0)}
+    for place, end in enumerate(("near", "far")):
+        told = [each[place] for each in signs if each]
+        counts = {"less": told.count(-1.0), "more": told.count(1.0)}
         kinds.append({way: marked_count(n, f"depth_kinds_{end}_{way}") for way, n in counts.items() if n})
     return kinds
 
@@ -238,25 +239,25 @@ def _judged(factors: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, dict[tuple[
     return table, dict(zip(table, statistics.familywise(table.to_numpy()), strict=True))
 
 
-def _signs(factors: dict[str, pd.DataFrame], panel: str) -> tuple[float, float]:
-    """Near the loss and far from it: −1 where lower layers clearly have less of the gradient, 1 where they have more, 0 where neither is clear."""
-    if _few_seeds(factors, panel):
-        return 0.0, 0.0
+def _signs(factors: dict[str, pd.DataFrame]) -> dict[str, Signs]:
+    """By panel, near the loss and far from it: −1 where lower layers clearly have less of the gradient, 1 where they have more, 0 where neither
+    is clear; None where seeds are too few to tell."""
     table, p = _judged(factors)
-    clear = {end: p[panel, end] < statistics.LEVEL for end in ("near", "far")}
-    near, far = (float(np.sign(table[panel, end].mean())) if clear[end] else 0.0 for end in clear)
-    return near, far
+
+    def sign(panel: str, end: str) -> float:
+        return float(np.sign(table[panel, end].mean())) if p[panel, end] < statistics.LEVEL else 0.0
+
+    return {
+        panel: (sign(panel, "near"), sign(panel, "far")) if len(decades) >= statistics.FEWEST_SEEDS else None
+        for panel, decades in factors.items()
+    }
 
 
-def _few_seeds(factors: dict[str, pd.DataFrame], panel: str) -> bool:
-    return len(factors[panel]) < statistics.FEWEST_SEEDS
-
-
-def _verdict(factors: dict[str, pd.DataFrame], panel: str) -> str:
+def _verdict(signs: Signs) -> str:
     """In words what depth clearly does at both ends of the sequence."""
-    if _few_seeds(factors, panel):
+    if signs is None:
         return TOO_FEW
-    near, far = _signs(factors, panel)
+    near, far = signs
     if not near:
         return "Depth has no clear effect near the loss"
     if far == -near:

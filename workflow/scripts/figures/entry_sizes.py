@@ -161,11 +161,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, height: float) -> None:
 
 def _bands(data: pd.DataFrame) -> list[tuple[str, str, float]]:
     """Those that have a height somewhere: of a single entry, or of entries that are all alike, none has."""
-    return [
-        band
-        for band in BANDS
-        if (data.loc[np.isfinite(data[band[0]]), band[1]] > data.loc[np.isfinite(data[band[0]]), band[0]]).any()
-    ]
+    return [band for band in BANDS if (np.isfinite(data[band[0]]) & (data[band[1]] > data[band[0]])).any()]
 
 
 def _reach(rows: pd.DataFrame) -> tuple[float, float]:

@@ -163,7 +163,7 @@ def ends(data: pd.DataFrame) -> pd.DataFrame:
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         ends_apart = len(measures.of_files_at_last_step(study.all_runs))
-        return (drawing.Nothing(drawing.ENDS_APART, NOTHING.add) if ends_apart else NOTHING).facts()
+        return NOTHING.facts(drawing.ENDS_APART if ends_apart else "")
     tasks = data["tasks"].iloc[0]
     title, last, mixed = _title(study, tasks), ends(data), _mixed(study, tasks)
     laws = data["linear"].notna().any()

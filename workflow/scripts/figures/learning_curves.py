@@ -15,7 +15,18 @@ from matplotlib.patches import Patch
 from study.report import drawing, facets, layout, measures, reader
 from study.report.findings import Study
 from study.report.phrases import count_of
-from study.report.words import LONGEST_TITLE, few, listed, marked_count, named, plain, plural_of, singular_of, spelled
+from study.report.words import (
+    LONGEST_TITLE,
+    capital,
+    few,
+    listed,
+    marked_count,
+    named,
+    plain,
+    plural_of,
+    singular_of,
+    spelled,
+)
 
 NOTHING = drawing.Nothing(
     "No run of this study trains, so no loss falls or rises.",
@@ -25,10 +36,8 @@ BINS, LAST = 34, 10  # points of a curve; updates whose median loss is the loss 
 MOST_HUES, MOST_BANDS, MOST_DIRECT = 8, 3, 6
 LONGEST_DIRECT = 24  # letters: a longer name at the end of a curve would leave the panel no room
 SAME = 1e-6  # relative difference of curves that coincide
-NEAR, MOST_OF = (
-    0.012,
-    0.75,
-)  # share of the scale that a line is wide; share of its points at which a curve that is hidden is so near
+NEAR = 0.012  # share of the scale that a line is wide
+MOST_OF = 0.75  # share of its points at which a curve that is hidden is so near
 HEIGHT = 2.2
 BELOW = "below the held-out loss of a prediction without memory"  # the dashed line, of other sequences than the curves
 _DASHES: dict[int, Any] = {0: "", 1: (4, 2), 2: (1.2, 1.8)}  # of curves that lie on each other, from the lowest
@@ -213,8 +222,7 @@ def title(trained_parts: list[measures.Part], losses: pd.Series) -> str:
     told = [part for part in trained_parts if len(_told(part, losses))]
     if not told:
         on = "" if several else f"On {trained_parts[0].runs['task'].iloc[0]}, "
-        text = f"{on}every recorded loss is from before training: how it ends is not drawn."
-        return text[0].upper() + text[1:]
+        return capital(f"{on}every recorded loss is from before training: how it ends is not drawn.")
     if not several:
         return _counted(told[0], losses, single=True)
     learnt = pd.concat([_learnt(part, losses) for part in told]).drop_duplicates("run_key")

@@ -419,7 +419,7 @@ def _legend(data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) ->
     if data["broken"].any():
         handles.append(Line2D([], [], marker="X", ms=7.5, label="run broke down", **grey))
     if data["beyond"].any():
-        handles.append(Line2D([], [], marker="^", ms=7, label="loss > 10 × dashed line", **grey))
+        handles.append(Line2D([], [], marker="^", ms=7, label=f"loss > {measures.WORST:g} × dashed line", **grey))
     if len(means(data)):
         handles.append(
             Line2D([], [], color="#777777", marker="o", ms=7, mec="white", lw=1.8, label="mean, 95 % interval")

@@ -202,7 +202,7 @@ def winner(
     less = [
         f"{named(axis, c.b if c.verdict == 'higher' else c.a)} clearly breaks down less often"
         for c in breakdowns
-        if c.verdict in ("higher", "lower")
+        if c.clear
     ]
     compared = [each for each in compared if not {key_of(each.a), key_of(each.b)} & without_result]
     if without_result and not compared:

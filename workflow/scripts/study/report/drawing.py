@@ -40,8 +40,10 @@ class Nothing:
     why: str
     add: str
 
-    def facts(self) -> Facts:
-        return facts(title=self.why, alt=f"An empty panel. {self.why} {self.add}", claims=[self.add], drawn=False)
+    def facts(self, why: str = "") -> Facts:
+        """``why``: of this study, where the usual reason is not its own."""
+        why = why or self.why
+        return facts(title=why, alt=f"An empty panel. {why} {self.add}", claims=[self.add], drawn=False)
 
     def draw(self) -> Figure:
         figure = Figure(figsize=(width(), 2.6), layout="constrained")

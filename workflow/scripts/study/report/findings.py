@@ -196,9 +196,8 @@ class Study:
     def _of_starts(self, part: measures.Part) -> Iterator[Sentence]:
         if part.column in measures.SCALES:
             yield Sentence(10, turning_sentence(part))
-        later = (
-            10 if part.column in measures.SCALES else 13
-        )  # how a study's own settings differ is said before how theories do
+        # How a study's own settings differ is said before how theories do.
+        later = 10 if part.column in measures.SCALES else 13
         yield Sentence(40 if self.trained_parts else later, theories_sentence(part))  # what was learnt has to find room
         yield Sentence(11, staying_sentence(part, self.runs))
         if part.column not in measures.SCALES:

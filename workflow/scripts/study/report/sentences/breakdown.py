@@ -28,7 +28,7 @@ def breakdown_sentence(part: measures.Part, compared: list[measures.Comparison])
     whole = [value for value, count in by_value.items() if not count]
     words = [_breakdowns(part, runs, values, where) for values in [*groups, *([whole] if whole else [])]]
     seeds = of_seeds([at_value(runs, part.column, value) for value in by_value])
-    clear = [each for each in compared if each.verdict in ("higher", "lower")]
+    clear = [each for each in compared if each.clear]
     few_seeds = any(each.verdict == "few" for each in compared)
     tail = ""
     if compared:

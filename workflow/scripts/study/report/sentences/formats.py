@@ -8,7 +8,7 @@ import pandas as pd
 
 from study.report import measures
 from study.report.phrases import count_of, counted
-from study.report.words import listed, marked_count
+from study.report.words import capital, listed, marked_count
 from study.tables.columns import FORMATS
 
 
@@ -52,7 +52,7 @@ def _formats_of_one(flushed: Mapping[str, int], overflowed: Mapping[str, int], n
     too_small, too_large = ([name for name, count in counts.items() if count] for counts in (flushed, overflowed))
     gradient = f"the gradient of the one {network}"
     if not too_small and not too_large:
-        return f"{gradient[0].upper()}{gradient[1:]} could be stored as float16, bfloat16 or float32 on its way back."
+        return f"{capital(gradient)} could be stored as float16, bfloat16 or float32 on its way back."
     words = [f"be lost on its way back as {listed(too_small, 'or')}"] if too_small else []
     words += [f"overflow as {listed(too_large, 'or')}"] if too_large else []
     return f"Stored as plain floats, {gradient} would {listed(words)}."

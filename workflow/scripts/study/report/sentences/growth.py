@@ -168,7 +168,7 @@ def _growth_by_setting(part: measures.Part, axis: str, singly: list[measures.Com
     """The difference of two values at each of a few settings, which may have other signs."""
     a, b = singly[0].a, singly[0].b
     words = [f"{_growth_size(part, each, 1.0, over=False)} for {name_of(each.fixed)}" for each in singly]
-    clear = [name_of(each.fixed) for each in singly if each.verdict in ("higher", "lower")]
+    clear = [name_of(each.fixed) for each in singly if each.clear]
     few_seeds = all(each.verdict == "few" for each in singly)
     verdict = "All of these are clear." if clear else "In no setting is the difference clear."
     if 0 < len(clear) < len(singly):
