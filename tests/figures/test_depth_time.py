@@ -118,7 +118,7 @@ def test_chance_makes_a_finding_in_one_study_of_twenty() -> None:
         factors = {
             name: pd.DataFrame(rng.standard_normal((8, 4)), columns=["near", "far", "last", "first"]) for name in "abc"
         }
-        said = [*(depth_time._verdict(factors, name) for name in factors), depth_time._layers_apart(factors)]
+        said = [*map(depth_time._verdict, depth_time._signs(factors).values()), depth_time._layers_apart(factors)]
         claims += any("no clear" not in text and "not clearly" not in text for text in said)
     assert claims <= 20
 
