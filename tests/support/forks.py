@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 LIBRARIES = (
+    "smart_open",
     "snakemake.cli",
     "snakemake.report.html_reporter",
     "snakemake_storage_plugin_fs",

@@ -1,5 +1,6 @@
 # Names that the other files share: where things are, the study's blocks, and digests of code that Snakemake does not watch.
 import dataclasses
+import gc
 import os
 import shlex
 import sys
@@ -8,6 +9,9 @@ from pathlib import Path
 
 from snakemake.exceptions import CliException, WorkflowError
 from snakemake.logging import logger
+
+# What Snakemake has imported stays. The garbage collector looked at all of it time and again: a quarter of what a call costs.
+gc.freeze()
 
 WORKFLOW = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 # Where files that the config names are looked for: here, in the project's top folder (for a call with --directory), beside the config.
