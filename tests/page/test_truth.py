@@ -418,6 +418,15 @@ def words_of(shown: Shown) -> str:
     return " ".join(text for _, _, text in reader.blocks)
 
 
+def test_networks_by_what_predicts_them_add_up(shown: Shown) -> None:
+    """Of 126 networks, 84 were counted by their theory, and nothing was said of the others."""
+    for said in re.findall(
+        r"Of (\d+) networks, the rate is predicted (.*?)\.(?: No theory speaks of the other (\d+)\.)?", words_of(shown)
+    ):
+        counts = [int(count) for count in re.findall(r"for (\d+)", said[1])]
+        assert int(said[0]) == sum(counts) + int(said[2] or 0), said
+
+
 @pytest.mark.parametrize("shown", ["spectra of two initialisers"], indirect=True)
 def test_a_median_lies_in_no_gap_between_two_kinds_of_matrix(shown: Shown) -> None:
     """Gaussian and orthogonal matrices together were said to depart from normal by 0.35, which no matrix does."""

@@ -213,9 +213,11 @@ def prediction_sentences(networks: pd.DataFrame) -> list[str]:
         f"by {THEORIES[name]} for {marked_count(int(counts[name]), 'predicted_by', predicted_by=name)}"
         for name in order
     ]
-    everywhere = len(order) == 1 and counts[order[0]] == len(networks)
+    rest = int(networks["predicted_by"].isna().sum())
+    everywhere = len(order) == 1 and not rest
     total = marked_count(len(networks), "networks_at_longest")
-    sentences = [f"Of {total} networks, the rate is predicted {listed(shares)}."] if shares else []
+    without = f" No theory speaks of the other {marked_count(rest, 'unpredicted')}." if rest else ""
+    sentences = [f"Of {total} networks, the rate is predicted {listed(shares)}.{without}"] if shares else []
     if everywhere:
         sentences = [
             f"The rate is predicted by {THEORIES[order[0]]}{'' if len(networks) == 1 else ', in every network'}."
