@@ -479,7 +479,8 @@ def test_the_setting_that_breaks_down_is_drawn_and_short_runs_do_not_count_as_cl
     shares = {0.1: 1.0, 0.2: 0.5, 0.3: 0.375, 0.4: 0.25, 0.5: 0.625}
     data, facts, _ = show(clipping_norms, clipped_by(shares, make_study, tmp_path, lost=0.3))
     assert list(data["panel"].cat.categories) == ["ρ = 0.4", "ρ = 0.5", "ρ = 0.3"]
-    assert facts["claims"][-1].endswith("and one has the most runs that broke down.")
+    assert facts["claims"][-2].endswith("and one has the most runs that broke down.")
+    assert facts["claims"][-1] == "The headline is of all values, drawn or not."
 
 
 def test_settings_that_all_clip_alike_are_not_ranked(make_study: Any, tmp_path: Path) -> None:

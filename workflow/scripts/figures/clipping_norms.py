@@ -17,6 +17,7 @@ from study.report.findings import Study
 from study.report.phrases import count_of
 from study.report.words import (
     LONGEST_TITLE,
+    OF_ALL,
     addresses,
     capital,
     few,
@@ -169,12 +170,14 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         f"Rows: {few(map(str, data['panel'].cat.categories), 5)}. {plain(text)}"
     )
     of_which = f"These are the runs of {only}: nothing else in this study is clipped." if only else ""
+    some, left_out = str(data["some"].iloc[0]), _left_out_rules(rules, drawn)
     claims = [
         of_which,
         _shares(rules, text, only),
         _highest(runs),
-        str(data["some"].iloc[0]),
-        _left_out_rules(rules, drawn),
+        some,
+        left_out,
+        OF_ALL if left_out or some else "",
     ]
     kinds = [kind_of(rule) for rule in rules.index if rule != "none"]
     shown = [

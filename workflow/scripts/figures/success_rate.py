@@ -154,7 +154,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         "In a range, a seed counts once, whatever its number of runs." if several_runs else "",
         *verdicts,
         *_published(data),
-        facets.not_drawn(str(data["left_out"].iloc[0])),
+        facets.left_out(data, headline=True),
     ]
     shown = [
         name
