@@ -232,6 +232,17 @@ def test_many_panels_draw_on_both_screens(make_study: Any) -> None:
         assert len(success_rate.draw(success_rate.frame(tables)).axes) == 8
 
 
+def test_what_has_no_panel_is_named_and_the_headline_is_of_all(make_study: Any) -> None:
+    several = [
+        run for i in range(10)
+        for run in runs({"none": {10: 2, 20: 0}}, seeds=2, hidden_size=10 + i, sweep=f"width_{i}", cell=["gru", "lstm"][i % 2])
+    ]  # fmt: skip
+    _, facts, axes = show(success_rate, make_study(several))
+    assert "of 40 runs succeed" in plain(facts["title"]) and len({ax.get_title(loc="left") for ax in axes} - {""}) == 9
+    (named,) = [plain(claim) for claim in facts["claims"] if "no room" in plain(claim)]
+    assert named.endswith("The tables have all. The headline is of all values, drawn or not.")
+
+
 def test_a_line_alone_in_its_panel_stands_at_its_lengths(make_study: Any) -> None:
     """The only line of a panel stood beside T = 5, because another panel has two more."""
     one = runs({"none": {10: 5, 20: 3}}, seeds=5, sweep="one", cell="vanilla")
