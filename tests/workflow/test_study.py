@@ -374,6 +374,7 @@ class TestEdits:
             pytest.skip(f"no fast path here: {found.why}")
         monkeypatch.setenv("RNN_CORE_COMPILED", mode)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # the wrong library is not kept
+        monkeypatch.setenv("RNN_CORE_CFLAGS", "-O1")  # and quickly built
         project, arguments = built
         path = project.root / "rnn_core" / file
         before = path.read_text(encoding="utf-8")
