@@ -276,7 +276,7 @@ def make_spectra(common: Settings, T: int, rate: float, given: Settings, found: 
         sum((exponents[0] - each) * lags[-1] < 2 * LN10 for each in exponents) if lags and math.isfinite(rate) else None
     )
     return {
-        "lyapunov_max": exponents[0], "lyapunov_error": 0.01, "growth_minus_lyapunov": given.get("apart", 0.001),
+        "lyapunov_max": exponents[0], "lyapunov_error": given.get("exponent_error", 0.01), "growth_minus_lyapunov": given.get("apart", 0.001),
         "surviving_directions": surviving, "spectra_lag": lags[-1] if lags else None,
         "kaplan_yorke_dimension": 2.5 if rate > 0 else 0.0, "entropy_rate": max(0.0, rate),
         "henrici": given.get("henrici", 0.7), "numerical_radius": 1.4, "peak_growth": given.get("peak_growth", 3.5), "peak_growth_lag": given.get("peak_growth_lag", 7),

@@ -123,6 +123,27 @@ def test_growth_before_everything_shrinks_is_told(make_study: Any) -> None:
     assert kinds["first_growth"] == pytest.approx(most) and kinds["first_growing"] == 2 and kinds["peak_growth"] == 3.5
 
 
+def test_growth_on_the_way_is_counted_in_kinds_without_a_panel_too(make_study: Any) -> None:
+    """Of 137 networks that shrink, the 24 of the drawn panels were counted: "none stretches", where nine did."""
+    runs = [
+        ONE | {"activation": f, "lags": (1, 5), "rate": -0.1, "first": 0.5 if f == "sigmoid" else -0.5, "seed": s}
+        for f in ("elu", "identity", "relu", "selu", "sigmoid", "tanh") for s in range(2)
+    ]  # fmt: skip
+    data, facts, _ = show(spectra, make_study(runs))
+    assert data["panel"].nunique() == 4 and "sigmoid" not in set(data["panel"].astype(str))
+    text = " ".join(map(plain, facts["claims"]))
+    assert "Of 12 networks in which every direction shrinks in the end, 2 first stretch" in text
+
+
+@pytest.mark.parametrize("rate", [-1e-15, 1e-15])
+def test_an_exponent_of_rounding_has_no_sign(make_study: Any, rate: float) -> None:
+    """All directions of an orthogonal linear network stay; its exponents are −1e-15 with an error of 1e-17."""
+    runs = [ONE | {"lags": (1, 5), "rate": rate, "exponent_error": 1e-17, "seed": s} for s in range(3)]
+    _, facts, _ = show(spectra, make_study(runs))
+    text = " ".join(map(plain, facts["claims"]))
+    assert "In no network does any direction grow" in text and "shrinks in the end" not in text
+
+
 def test_normal_matrices_are_told_apart(make_study: Any) -> None:
     _, facts, _ = show(spectra, make_study([ONE | {"henrici": 1e-15, "peak_growth": 1.0, "rate": -0.1}]))
     text = " ".join(map(plain, facts["claims"]))

@@ -46,7 +46,7 @@ def directions(tables: Tables) -> float:
 def stretched(tables: Tables) -> pd.DataFrame:
     """Of every network whose largest exponent is clearly negative, the lag at which its best direction is longest, and by how much."""
     networks = measured(tables)
-    shrinking = networks[networks["lyapunov_max"] + 2 * networks["lyapunov_error"] < 0]
+    shrinking = networks[networks["lyapunov_max"] + 2 * networks["lyapunov_error"] < -1e-9]
     rows = tables["spectra"]
     rows = rows[
         (rows["sample"] == 0) & (rows["i"] == 1) & rows["lag"].notna() & rows["run_key"].isin(shrinking["run_key"])
@@ -59,7 +59,7 @@ def stretched(tables: Tables) -> pd.DataFrame:
 
 def growing(tables: Tables) -> pd.DataFrame:
     networks = measured(tables)
-    return networks[networks["lyapunov_max"] > 2 * networks["lyapunov_error"]]
+    return networks[networks["lyapunov_max"] - 2 * networks["lyapunov_error"] > 1e-9]
 
 
 def of_matrices(name: str) -> Callable[[Tables, Where], float]:

@@ -37,7 +37,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     - value: log10 of the i-th singular value over ``x`` steps, of one network (``shown``).
     - norm: log10 of that network's gradient norm ``x`` steps before the last, relative to the last, of the same sample.
     - exponent alone: what that network's λ₁ makes of ``x`` steps, in log10. What lies above it is growth on the way.
-    - most: of every network whose λ₁ is clearly negative, the largest log10 of a singular value over any lag, and that lag ``x``.
+    - most: of every network whose λ₁ is clearly negative, drawn or not, the largest log10 of a singular value over any lag, and that lag ``x``.
 
     ``size`` is the number of directions S; nan where it is not known. ``cut``: values of −∞ that are not drawn.
     """
@@ -46,25 +46,25 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     runs = measures.starts(tables.runs(*MEASURED)).dropna(subset=["lyapunov_max"])
     if runs.empty:
         return pd.DataFrame()
-    runs = measures.at_longest(
+    networks = measures.at_longest(
         runs, [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "sequence_length"]
     )
-    scale = measures.scale_of(runs)
-    axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis != scale]
-    runs = facets.panels(runs, axes, MOST_KINDS).assign(scale=lambda shown: shown[scale])
-    rows = tables.read(
+    scale = measures.scale_of(networks)
+    axes = [axis for axis in measures.varied(networks, measures.TRAINING) if axis != scale]
+    runs = facets.panels(networks, axes, MOST_KINDS).assign(scale=lambda shown: shown[scale])
+    every = tables.read(
         "spectra",
         ["run_key", "sample", "lag", "i", "lyapunov_exponent", "log10_singular_value", "log10_gradient_ratio"],
     )
-    rows = rows[rows["sample"] == 0].drop_duplicates(["run_key", "lag", "i"])
-    rows = rows.merge(runs[["run_key", "panel", "scale"]], on="run_key")
+    every = every[every["sample"] == 0].drop_duplicates(["run_key", "lag", "i"])
+    rows = every.merge(runs[["run_key", "panel", "scale"]], on="run_key")
     size = rows[rows["lag"].notna()].groupby("panel", observed=True)["i"].max()
     parts = [_exponents(rows[rows["lag"].isna()])]
     for panel, of_panel in runs.groupby("panel", observed=True):
         shown = _shown(of_panel)
         own = rows[rows["run_key"] == shown["run_key"]]
         parts += [_values(own, panel, shown), _norm(own, panel, shown), _exponent_alone(own, panel, shown)]
-    parts.append(_most(rows, runs))
+    parts.append(_most(every, networks))
     data = pd.concat([part for part in parts if len(part)], ignore_index=True)
     data["size"] = data["panel"].map(size).astype(float)
     data["panel"] = pd.Categorical(data["panel"], categories=runs["panel"].cat.categories, ordered=True)
@@ -113,17 +113,21 @@ def _exponent_alone(rows: pd.DataFrame, panel: Any, shown: pd.Series) -> pd.Data
     )  # fmt: skip
 
 
-def _most(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Of networks in which every direction shrinks in the end: how far the best one is stretched before, and over how many steps."""
-    shrinking = runs.loc[runs["lyapunov_max"] < -CLEARLY * runs["lyapunov_error"], "run_key"]
+def _most(rows: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:
+    """Of networks in which every direction shrinks in the end, drawn or not: how far the best one is stretched before, over how many steps."""
+    shrinking = networks.loc[_sign(networks) < 0, "run_key"]
     best = rows[rows["lag"].notna() & (rows["i"] == 1) & rows["run_key"].isin(shrinking)]
     best = best[np.isfinite(best["log10_singular_value"].astype(float))]
     if best.empty:
         return pd.DataFrame()
     largest = best.loc[best.groupby("run_key")["log10_singular_value"].idxmax()]
-    return pd.DataFrame(
-        {"what": "most", "panel": largest["panel"], "scale": largest["scale"], "x": largest["lag"], "y": largest["log10_singular_value"]}
-    )  # fmt: skip
+    return pd.DataFrame({"what": "most", "x": largest["lag"], "y": largest["log10_singular_value"]})
+
+
+def _sign(runs: pd.DataFrame) -> np.ndarray:
+    """Of every run's largest exponent: 0 where it is no further from zero than its error, or than rounding, allows."""
+    exponent, error = (runs[name].to_numpy(dtype=float) for name in ("lyapunov_max", "lyapunov_error"))
+    return np.where(np.abs(exponent) > CLEARLY * error + ROUNDING, np.sign(exponent), 0.0)
 
 
 # ---- facts
@@ -272,7 +276,7 @@ def _ruler(study: Study) -> str:
 def _chaos(study: Study) -> str:
     """Networks that expand in some direction."""
     runs = _measured(study)
-    grows = runs["lyapunov_max"].astype(float) > CLEARLY * runs["lyapunov_error"].astype(float)
+    grows = _sign(runs) > 0
     chaotic = int(grows.sum())
     if len(runs) == 1:
         return f"{'Some' if chaotic else 'No'} direction grows by more than twice the error of its exponent.{_dimension(runs[grows], 'Its')}"

@@ -76,7 +76,7 @@ def _imported(file: Path) -> frozenset[Path]:
         listed = re.sub("#.*", "", in_brackets or in_line or alone).split(",")
         parts = [part.split(" as ")[0].strip() for part in listed]
         names += [source, *(f"{source}.{part}" for part in parts)] if source else parts
-    return frozenset(found for found in map(_module, names) if found is not None)
+    return frozenset(module for module in map(_module, names) if module is not None)
 
 
 @cache
