@@ -247,3 +247,25 @@ def test_captions_name_the_axes_that_are_there(make_study: Any) -> None:
     _, facts, _ = show(radius_length_map, make_study(biases))
     text = " ".join(render("radius_length_map", facts=facts | {"claims": []}).split())
     assert "border" in facts["shown"] and "smaller ρ" not in text and "may grow in one and shrink in the other." in text
+
+
+def test_networks_of_another_sweep_with_the_same_settings_are_told_apart(make_study: Any) -> None:
+    """Highest was "vanilla (gaussian)", of which every network but the flossed ones was near the bottom."""
+    common = PROPAGATION | {"sequence_length": 20, "seed": SEEDS}
+    plain_ones = grid(**common, initializer=["gaussian", "orthogonal"], rate=-0.25, sweep="plain")
+    flossed = grid(**common, initializer="gaussian", flossing=200, rate=0.01, sweep="flossed")
+    gated = grid(**common, initializer="gaussian", cell="lstm", rate=-0.4, sweep="gated")
+    tables = make_study([*plain_ones, *flossed, *gated])
+    _, facts, _ = show(growth_rate, tables)
+    assert plain(facts["title"]) == (
+        "Growth per step back is lowest for lstm (gaussian), −0.4, and highest for vanilla (gaussian, flossing for 200 updates), +0.01."
+    )
+
+
+def test_a_start_that_several_ways_of_training_share_is_one_network(make_study: Any) -> None:
+    """Three sweeps trained the same networks under other rules, and each was counted three times."""
+    runs = [
+        {"task": "digits", "loss_at": "last", "updates": 8, "sequence_length": 6, "clipping": rule, "seed": seed, "sweep": rule.partition(":")[0]}
+        for rule in ("none", "norm:1.0", "value:0.1") for seed in SEEDS
+    ]  # fmt: skip
+    assert len(make_study(runs).study.networks) == 6

@@ -386,7 +386,8 @@ def every_network(tables: Tables) -> pd.DataFrame:
     """The networks before training of all sweeps, at their longest sequence."""
     runs = one_each(tables)
     found = [networks(tables, {"sweep": sweep}) for sweep in dict.fromkeys(runs["sweep"])]
-    return pd.concat([rows for rows in found if len(rows)]).drop_duplicates("run_key")
+    every = pd.concat([rows for rows in found if len(rows)])
+    return every.drop_duplicates([name for name in columns_of_settings(tables) if name not in HOW_TRAINED])
 
 
 def unsettled(tables: Tables) -> list[Any]:
@@ -823,7 +824,6 @@ KINDS: dict[str, Kind] = {
         sum(0 < dead < 1 and abs(rate) < math.inf for dead, rate in every_network(t)[["dead_samples", "growth_rate"]].astype(float).to_numpy())
     ),
     "never_settled": lambda t, w: float(len(unsettled(t))),
-    "unpredicted": lambda t, w: float(sum(pd.isna(x) for x in every_network(t)["predicted_by"])),
     "zero_pairs": count_zero_pairs,
     "median_deviation": lambda t, w: float(np.median(networks(t, w)["deviation"].dropna().abs()[np.isfinite])),
     "predicted": lambda t, w: float(np.isfinite(networks(t, w)["deviation"].astype(float)).sum()),

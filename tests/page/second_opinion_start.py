@@ -50,7 +50,7 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
     found = []
     for own in by_sweep(runs):
         found.append(own if kinds_axis(own) == "sequence_length" else longest(own))
-    return pd.concat(found).drop_duplicates("run_key")
+    return pd.concat(found).drop_duplicates([*START, "seed"])
 
 
 def pick(rows: pd.DataFrame, where: Where) -> pd.DataFrame:
@@ -310,6 +310,7 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "growth_factor": lambda t, w: math.exp(mean_growth(t, w)),
     "networks_at_longest": lambda t, w: float(len(compared(t["runs"]))),
     "predicted_by": lambda t, w: float(len(pick(compared(t["runs"]), w))),
+    "unpredicted": lambda t, w: float(sum(pd.isna(by) for by in compared(t["runs"])["predicted_by"])),
     "bistable": lambda t, w: float(sum(value is True or value == 1 for value in compared(t["runs"])["bistable"])),
     "settled_from": lambda t, w: float(pick(compared(t["runs"]), w)["settled_from"].median()),
     "settled_to": lambda t, w: float(pick(compared(t["runs"]), w)["settled_to"].median()),

@@ -113,19 +113,38 @@ class Study:
 
     @cached_property
     def networks(self) -> pd.DataFrame:
-        """All networks before training at the longest sequence of their kind, each once."""
+        """All networks before training at the longest sequence of their kind, each once, whatever ways of training share it."""
         starts = [part.runs for part in self.start_parts]
-        return pd.concat(starts).drop_duplicates("run_key") if starts else self.runs.iloc[:0]
+        return measures.distinct_starts(pd.concat(starts)) if starts else self.runs.iloc[:0]
 
     def settings_of(self, part: measures.Part, chosen: Mapping[str, Any]) -> dict[str, Any]:
-        """These settings of a part's networks, and what tells the part from other sweeps: ε = 1 of a study of other cells, too, is antisymmetric."""
-        networks = part.runs
+        """These settings of a part's networks, and what tells the part from other sweeps: ε = 1 of a study of other cells, too, is antisymmetric.
+
+        Where networks of other sweeps have all of these settings, too, what tells them apart is added: flossing, say.
+        """
         apart = {
-            axis: networks[axis].iloc[0]
-            for axis in BETWEEN_SWEEPS
-            if axis not in chosen and networks[axis].nunique() == 1 and self.networks[axis].nunique() > 1
+            axis: value for axis, value in self._fixed_of(part).items() if axis in BETWEEN_SWEEPS and axis not in chosen
         }
-        return {**apart, **part.fixed, **chosen}
+        told = {**apart, **part.fixed, **chosen}
+        known = {axis: value for axis, value in told.items() if axis in self.networks}
+        rivals = measures.where(self.networks, **known)
+        for axis, value in self._fixed_of(part).items():
+            like = measures.where(rivals, **{axis: value})
+            if axis not in told and len(like) < len(rivals):
+                told, rivals = {axis: value, **told}, like
+        return told
+
+    def _fixed_of(self, part: measures.Part) -> dict[str, Any]:
+        """What varies over the study's networks, and has one value in this part; lengths apart."""
+        fixed = {axis: part.runs[axis].iloc[0] for axis in self._varied if part.runs[axis].nunique(dropna=False) == 1}
+        return {axis: value for axis, value in fixed.items() if not pd.isna(value)}
+
+    @cached_property
+    def _varied(self) -> list[str]:
+        """The settings that tell the study's networks apart, those first that are always told."""
+        every = measures.varied(self.networks, (*measures.TRAINING, "sequence_length"))
+        always = [axis for axis in BETWEEN_SWEEPS if self.networks[axis].nunique() > 1]
+        return [*always, *(axis for axis in every if axis not in always)]
 
     def of(
         self, part: measures.Part, axis: str | None, measure: str = "", pooled: bool | None = None
