@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from study import SCRIPTS
 from study.report import measures, phrases
 from study.report.answer_tables import MOST_ROWS, Table
 from study.report.findings import MOST_SENTENCES, Study, count_sentences
-from study.report.page import caption, lead_of
+from study.report.page import JUDGE_THEIR_OWN, caption, lead_of
 from study.report.sentences.breakdown import truncation_sentence
 from study.report.sentences.growth_claims import turning_headline
 from study.report.words import few, listed, marked, name_of, plain
@@ -524,3 +525,13 @@ def test_a_loss_is_lower_or_higher_and_never_less_than_nothing_lower(factor: flo
     comparison = measures.Comparison("one", "optimizer", "adam", "sgd", "held_out_loss", {}, differences, 1)
     said = plain(phrases.effect_words(comparison, 1.0, seeds=False))
     assert said.startswith(words) and "−" not in said
+
+
+def test_figures_that_judge_their_own_comparisons_are_named() -> None:
+    """The page said that all tests of the study are judged together, and counted none of a figure's."""
+    judging = [
+        file.stem
+        for file in sorted((SCRIPTS / "figures").glob("*.py"))
+        if "familywise(" in file.read_text(encoding="utf-8")
+    ]
+    assert judging == list(JUDGE_THEIR_OWN)

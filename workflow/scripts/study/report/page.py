@@ -29,7 +29,7 @@ from study.report.measures import LINEAR_MATRICES, REST_MATRICES, updates_made
 from study.report.page_tables import check_summary, example_run, how_measured, notes_of, time_spent
 from study.report.reader import variants_as_cells
 from study.report.sentences.checks import check_sentence
-from study.report.words import html, name_of, value_of
+from study.report.words import html, listed, name_of, value_of
 from study.settings import described_axes
 from study.tables.columns import MEANING, tables_of
 
@@ -41,6 +41,7 @@ _RST = re.compile(r"([\\*`|_])")
 
 
 # What captions say of the engine's own parts, by what those parts say of themselves.
+JUDGE_THEIR_OWN = ("depth_time", "memory_curse", "remedies")  # figures that test what no table of the page compares
 OF_THE_ENGINE = {
     "linear_matrices": LINEAR_MATRICES,
     "rest_matrices": REST_MATRICES,
@@ -148,6 +149,7 @@ def page(
     runs, config = tables["runs"], provenance["config"]
     study = Study(runs, tables["updates"], lead_of(figures))
     template = _environment().get_template("page.html.j2")
+    apart = [each["name"] for each in figures if each["drawn"] and each["name"] in JUDGE_THEIR_OWN]
     return template.render(
         config=config,
         config_text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
@@ -157,6 +159,7 @@ def page(
         how=how_measured(study),
         notes=notes_of(config, data),
         figures=[each for each in figures if each["drawn"]],
+        judged_apart=listed(apart) if apart else "",
         not_drawn=[each for each in figures if not each["drawn"]],
         checks=check_summary(tables["checks"]),
         checked=check_sentence(tables["checks"]),
