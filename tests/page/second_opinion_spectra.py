@@ -78,7 +78,7 @@ KINDS: dict[str, Callable[[Tables, Where], Any]] = {
     "spectra_lag": lambda t, w: float(measured(t)["spectra_lag"].max()),
     "lyapunov_lowest": lambda t, w: float(finite(measured(t)["lyapunov_max"]).min()),
     "lyapunov_highest": lambda t, w: float(finite(measured(t)["lyapunov_max"]).max()),
-    "growth_minus_lyapunov": lambda t, w: float(finite(measured(t)["growth_minus_lyapunov"]).abs().median()),
+    "growth_minus_lyapunov": lambda t, w: float(finite(measured(t, w)["growth_minus_lyapunov"]).abs().median()),
     "chaotic_networks": lambda t, w: float(len(growing(t))),
     "networks_with_spectra": lambda t, w: float(len(measured(t))),
     "kaplan_yorke_dimension": lambda t, w: float(growing(t)["kaplan_yorke_dimension"].max()),
