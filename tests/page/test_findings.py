@@ -377,6 +377,15 @@ def test_a_loss_beyond_all_bounds_counts_as_a_breakdown_does(loss: float) -> Non
     assert 10.0**-compared.effect.value == pytest.approx(mean / 0.5)
 
 
+def test_a_setting_without_any_result_says_what_it_counts_as() -> None:
+    """A comparison of several settings rested on a cell with "no result"."""
+    runs = [trained(math.nan, seed=s, clipping="none") for s in range(6)] + [
+        trained(0.5, seed=s, clipping="norm:1.0") for s in range(6)
+    ]
+    cells = learnt(Study(frame(runs))).rows[0].cells
+    assert cells[0].text == "no result" and list(map(plain, cells[0].notes)) == ["6 of 6 broke down", "counts as 10 %"]
+
+
 def test_no_run_counts_as_better_for_having_broken_down() -> None:
     """A mean may be lower because a run broke down that was above the baseline."""
     level = {"none": math.nan, "norm:1.0": 2.3 * 9.9, "norm:0.1": 2.3 * 1.5, "value:1.0": 1.0}

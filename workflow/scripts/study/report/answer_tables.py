@@ -182,11 +182,14 @@ def outcome_cell(part: measures.Part, chosen: Mapping[str, Any], column: Any, ru
     where = where_of(part, chosen) | ({part.column: column} if part.column else {})
     broken, write, mean_result = int(runs["broken"].sum()), writer_of(metric), measures.outcome(runs)
     breakdowns = f"{count_of(broken, 'broken', **where)} of {count_of(len(runs), 'trained_runs', **where)} broke down"
-    if broken == len(runs) or math.isnan(mean_result.value):
-        return Cell("no result", "broken", [breakdowns] if broken else [])
+    value = marked(write(mean_result.value), "outcome", mean_result.value, **where)
+    if broken == len(runs) or math.isnan(
+        mean_result.value
+    ):  # where settings are taken together, it counts all the same
+        counts_as = [] if math.isnan(mean_result.value) else [f"counts as {value}"]
+        return Cell("no result", "broken", [breakdowns, *counts_as] if broken else [])
     spread = interval_words(mean_result, write, "outcome", **where)
     notes = [note for note in (spread, breakdowns if broken else "") if note]
-    value = marked(write(mean_result.value), "outcome", mean_result.value, **where)
     return Cell(value, "partly-broken" if broken else "whole", notes, mean_result.value)
 
 
