@@ -179,14 +179,14 @@ def theory_row(run: Settings, given: Settings, rate: float) -> Settings:
     by = "operating point" if predicted else None
     mean_field = {
         "mean_field_rate": prediction, "operating_rate": prediction, "slope_fluctuation": 0.01, "bistable": False, "mean_field_q": 0.1,
-        "chi": math.exp(2 * prediction) if prediction is not None else None, "correlation": given.get("correlation", 1.0), "depth_scale": 5.0,
+        "chi": math.exp(2 * prediction) if prediction is not None else None, "correlation": given.get("correlation", 1.0), "depth_scale": given.get("depth_scale", 5.0),
     }  # fmt: skip
     if prediction is None and given.get("dynamic") is not None:
         prediction, by = given["dynamic"], "dynamic mean field"
     return {
         **(mean_field if predicted else dict.fromkeys(mean_field)),
         "linear_rate": one_step(run, radius_of(run)), "bound_rate": one_step(run, 2 * radius_of(run)),
-        "rest_rate": at_rest(run, radius_of(run)), "critical_radius_predicted": critical_radius(run, predicted),
+        "rest_rate": at_rest(run, radius_of(run)), "critical_radius_predicted": given.get("critical", critical_radius(run, predicted)),
         "dynamic_rate": given.get("dynamic"), "predicted_rate": prediction, "predicted_by": by,
         "deviation": None if prediction is None else rate - prediction,
     }  # fmt: skip

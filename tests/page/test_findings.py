@@ -165,7 +165,7 @@ def test_networks_that_forget_their_start_are_told_from_those_that_do_not() -> N
     radii = (0.5, 1.0, 1.5, 2.0)
     text = said([network(a, rho, s) for a in ("relu", "tanh") for rho in radii for s in range(3)])
     assert (
-        "networks forget where they started for relu and at ρ from 0.5 to 1 for tanh. They do not at ρ from 1.5 to 2 for tanh."
+        "networks forget where they started at every ρ for relu and at ρ from 0.5 to 1 for tanh. They do not at ρ from 1.5 to 2 for tanh."
         in text
     )
     assert "as far apart as a correlation of 0.4." in text

@@ -22,6 +22,7 @@ from study.report.measures.parts import Part, alike, deviations, parts_of
 from study.report.measures.regimes import (
     LINEAR_MATRICES,
     REST_MATRICES,
+    ALIKE,
     Critical,
     critical,
     crossings,
@@ -63,6 +64,7 @@ from study.report.measures.selection import (
 )
 
 __all__ = [
+    "ALIKE",
     "LINEAR_MATRICES",
     "MOST_PAIRED",
     "NETWORK",
