@@ -20,9 +20,9 @@ from study.report.measures.comparisons import (
 from study.report.measures.outcomes import WORST, counted, outcome, per_seed, results, updates_made
 from study.report.measures.parts import Part, alike, deviations, parts_of
 from study.report.measures.regimes import (
+    ALIKE,
     LINEAR_MATRICES,
     REST_MATRICES,
-    ALIKE,
     Critical,
     critical,
     crossings,
