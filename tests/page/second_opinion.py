@@ -406,10 +406,20 @@ def every_network(tables: Tables) -> pd.DataFrame:
 
 
 def unsettled(tables: Tables) -> list[Any]:
-    """Networks whose window begins as late as it may; not those with the identity, whose slopes know no size."""
+    """Networks whose window begins as late as it may; not linear ones, whose slopes know no size."""
     rows = every_network(tables).to_dict("records")
     late = [r for r in rows if r["settled_from"] - 1 >= (r["settled_to"] - 1) // 2]
-    return [r for r in late if r["activation"] != "identity"]
+    return [r for r in late if r["activation"] != "identity" or pd.isna(r["linear_rate"])]
+
+
+def sampled_in_vain(tables: Tables) -> list[Any]:
+    """Networks without a prediction, of a cell and with weights and inputs that dynamic mean field samples."""
+    cells = ("residual", "layer_norm", "gru", "gru_reset_before", "lstm", "slstm")
+    return [
+        row for row in every_network(tables).to_dict("records")
+        if row["cell"] in cells and pd.isna(row["predicted_by"]) and row["initializer"] == "gaussian" and row["layers"] == 1
+        and row["task"] in ("white_noise", "input_mean") and row["input_correlation"] == 0 and not row["flossing"]
+    ]  # fmt: skip
 
 
 def trained_difference(tables: Tables, where: Where, end: int) -> float:
@@ -839,6 +849,7 @@ KINDS: dict[str, Kind] = {
         sum(0 < dead < 1 and abs(rate) < math.inf for dead, rate in every_network(t)[["dead_samples", "growth_rate"]].astype(float).to_numpy())
     ),
     "never_settled": lambda t, w: float(len(unsettled(t))),
+    "theory_unsettled": lambda t, w: float(len(sampled_in_vain(t))),
     "unpredicted": lambda t, w: float(sum(pd.isna(x) for x in every_network(t)["predicted_by"])),
     "zero_pairs": count_zero_pairs,
     "growth_settings": lambda t, w: float(len(growth_by_setting(t, w))),

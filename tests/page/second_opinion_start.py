@@ -153,7 +153,12 @@ def unsettled(tables: Tables) -> float:
     """Networks whose window begins as late as it may: halfway to its end. A linear network's slopes know no size."""
     networks = compared(tables["runs"])
     late = networks["settled_from"] > (networks["settled_to"] - 1) // 2
-    return count(late & (networks["activation"] != "identity"))
+    return count(late & ~linear(networks))
+
+
+def linear(networks: pd.DataFrame) -> pd.Series:
+    """Networks with the identity, in a cell of which there is a linear law."""
+    return (networks["activation"] == "identity") & networks["linear_rate"].notna()
 
 
 def above_bound(tables: Tables, where: Where) -> float:
@@ -317,9 +322,11 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "bistable": lambda t, w: float(sum(value is True or value == 1 for value in compared(t["runs"])["bistable"])),
     "settled_from": lambda t, w: float(pick(compared(t["runs"]), w)["settled_from"].median()),
     "settled_to": lambda t, w: float(pick(compared(t["runs"]), w)["settled_to"].median()),
+    "networks_not_linear": lambda t, w: count(~linear(compared(t["runs"]))),
     "bounded": lambda t, w: float(len(bounded(compared(t["runs"])))),
     "above_bound": above_bound,
     "never_settled": lambda t, w: unsettled(t),
+    "unpredicted": lambda t, w: count(compared(t["runs"])["predicted_by"].isna()),
     "dead": lambda t, w: count(compared(t["runs"])["growth_rate"] == -math.inf),
     "without_rate": lambda t, w: count(compared(t["runs"])["growth_rate"].isna()),
     "without_finite_rate": lambda t, w: len(starts(t["runs"])) - float(len(finite(starts(t["runs"])["growth_rate"]))),
