@@ -142,7 +142,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     row = common | run | start_row(run, rate) | theory_row(run, given, rate) | training_row(run, given)
     row |= weight_row(parts) | {"dead_samples": given.get("dead_samples", float(rate == -math.inf))}
     row |= {f"{f}_{what}_at": given.get(f"{f}_{what}_at") for f in FORMATS for what in ("flushed", "overflowed")}
-    row |= {column.name: given[column.name] for column in SENSITIVITY if column.name in given}
+    row |= {name: given[name] for name in ("settled_from", *(column.name for column in SENSITIVITY)) if name in given}
     row |= {"data": "d" if "ends" in given else None, "device": "cpu", "engine": "synthetic", "verified_error": None}
     if given.get("spectra"):
         row |= make_spectra(common, T, rate, given, found["spectra"])
@@ -179,14 +179,14 @@ def theory_row(run: Settings, given: Settings, rate: float) -> Settings:
     by = "operating point" if predicted else None
     mean_field = {
         "mean_field_rate": prediction, "operating_rate": prediction, "slope_fluctuation": 0.01, "bistable": False, "mean_field_q": 0.1,
-        "chi": math.exp(2 * prediction) if prediction is not None else None, "correlation": given.get("correlation", 1.0), "depth_scale": 5.0,
+        "chi": math.exp(2 * prediction) if prediction is not None else None, "correlation": given.get("correlation", 1.0), "depth_scale": given.get("depth_scale", 5.0),
     }  # fmt: skip
     if prediction is None and given.get("dynamic") is not None:
         prediction, by = given["dynamic"], "dynamic mean field"
     return {
         **(mean_field if predicted else dict.fromkeys(mean_field)),
         "linear_rate": one_step(run, radius_of(run)), "bound_rate": one_step(run, 2 * radius_of(run)),
-        "rest_rate": at_rest(run, radius_of(run)), "critical_radius_predicted": critical_radius(run, predicted),
+        "rest_rate": at_rest(run, radius_of(run)), "critical_radius_predicted": given.get("critical", critical_radius(run, predicted)),
         "dynamic_rate": given.get("dynamic"), "predicted_rate": prediction, "predicted_by": by,
         "deviation": None if prediction is None else rate - prediction,
     }  # fmt: skip

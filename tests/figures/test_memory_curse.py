@@ -135,6 +135,18 @@ def test_far_from_one_nothing_is_said_of_near(make_study: Any) -> None:
     assert "Near ρ = 1" in said(make_study, [network(r, s) for r in (0.5, 0.8, 0.9) for s in range(6)])[3]
 
 
+@pytest.mark.parametrize(
+    ("radii", "words"), [(RADII, "three"), ((0.5, 0.9, 0.95), "two"), ((0.5, 0.7, 0.9, 0.95, 0.98), "three")]
+)
+def test_a_power_says_of_which_radii_it_is(radii: tuple[float, ...], words: str, make_study: Any) -> None:
+    """ "A ρ of 0.8 or more counts as near to 1": of seven such values the power was that of the largest three."""
+    facts = said(make_study, [network(r, s) for r in radii for s in range(6)])[1]
+    caption = render("memory_curse", facts=facts | {"claims": []})
+    assert f"The power is that of the {words} largest ρ, none below 0.8." in caption
+    far = said(make_study, [network(r, s) for r in (0.5, 0.7) for s in range(6)])[1]
+    assert "The power is" not in render("memory_curse", facts=far | {"claims": []})
+
+
 def test_a_change_that_chance_makes_is_no_headline(make_study: Any) -> None:
     """Sensitivities that scatter about one value are said to grow, because the ends of a random walk differ."""
     runs = [

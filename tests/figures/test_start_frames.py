@@ -211,7 +211,7 @@ def test_gradient_norm_by_step(study: reader.Tables) -> None:
         assert below == near < above and lines(ax, "linear")[0].get_linewidth() < below  # grey print tells 0.5 from 1.2
     assert (
         plain(facts["claims"][0])
-        == "In the median, the linear law misses by 0.039 decades (identity) up to 3.9 (sigmoid)."
+        == "In the median over settings and networks, the linear law misses by 0.039 decades (identity) up to 3.9 (sigmoid)."
     )
     assert "several" in facts["shown"] and "share one scale" in render(
         "gradient_norm_by_step", facts=facts | {"claims": []}
@@ -332,7 +332,10 @@ def test_gated_cells_have_their_law_at_rest_and_no_other(gated: reader.Tables) -
     drawn = sorted({round(float(line.get_ydata()[-1]), 9) for ax in axes for line in lines(ax, "linear")})
     assert drawn == pytest.approx(expected)
     assert not any("linear law" in plain(claim) for claim in facts["claims"])
-    assert any(plain(claim).startswith("In the median, the law at rest misses by") for claim in facts["claims"])
+    assert any(
+        plain(claim).startswith("In the median over settings and networks, the law at rest misses by")
+        for claim in facts["claims"]
+    )
     html = render("gradient_norm_by_step", facts=facts | {"claims": []})
     assert "linear law" not in html and "law at rest" in html
     _, facts, axes = show(growth_rate, gated)
@@ -1156,10 +1159,15 @@ def test_two_ends_that_read_the_same_are_one() -> None:
     """The page said "misses by 0.36 decades (a) up to 0.36 (b)"."""
     runs = pd.DataFrame(
         {"cell": ["a", "b"], "task": "white_noise", "sequence_length": 11, "linear_rate": np.nan, "rest_rate": -0.1,
-         "log10_gradient_ratio": [-0.7951, -0.7952]}
+         "log10_gradient_ratio": [-0.7951, -0.7952], "seed": 0}
     )  # fmt: skip
     said = gradient_norm_by_step._miss(runs, "law at rest", "rest_law_miss", "cell")
-    assert [plain(text) for text in said] == ["In the median, the law at rest misses by 0.36 decades."]
+    assert [plain(text) for text in said] == ["In the median over networks, the law at rest misses by 0.36 decades."]
     runs.loc[1, "log10_gradient_ratio"] = -1.0
     [text] = gradient_norm_by_step._miss(runs, "law at rest", "rest_law_miss", "cell")
-    assert plain(text) == "In the median, the law at rest misses by 0.36 decades (a) up to 0.57 (b)."
+    assert plain(text) == "In the median over networks, the law at rest misses by 0.36 decades (a) up to 0.57 (b)."
+    radii = pd.concat([runs.assign(log10_gradient_ratio=runs["log10_gradient_ratio"] + step) for step in (0.0, -0.1)])
+    [text] = gradient_norm_by_step._miss(radii, "law at rest", "rest_law_miss", "cell")  # at which nobody could tell
+    assert plain(text).startswith(
+        "In the median over settings and networks, the law at rest misses by 0.41 decades (a)"
+    )

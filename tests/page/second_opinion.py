@@ -282,6 +282,19 @@ def paired(tables: Tables, where: Where, runs: pd.DataFrame, column: str) -> np.
 def paired_by_seed(
     tables: Tables, where: Where, runs: pd.DataFrame, column: str, zero_pairs: list[int] | None = None
 ) -> dict[Any, float]:
+    pairs = paired_one_by_one(tables, where, runs, column)
+    if zero_pairs is not None:
+        zero_pairs.append(sum(math.isinf(one) or math.isinf(other) for one, other in pairs.values()))
+    by_seed: dict[Any, list[float]] = {}
+    for key, (one, other) in pairs.items():
+        by_seed.setdefault(key[0], []).append(one - other)  # of two that are both −∞ nobody knows it
+    return {seed: finite_mean(np.array(values)) for seed, values in by_seed.items()}
+
+
+def paired_one_by_one(
+    tables: Tables, where: Where, runs: pd.DataFrame, column: str
+) -> dict[tuple[Any, ...], tuple[float, float]]:
+    """By seed and other settings that both sides have: a, and b."""
     axis, seeds = told(runs[where["axis"]]), runs["seed"].tolist()
     known = {name: told(runs[name]) for name in columns_of_settings(tables) if name in runs}
     others = [
@@ -295,15 +308,18 @@ def paired_by_seed(
         {key: finite_mean(np.array(numbers)) for key, numbers in measured.get(value, {}).items()}
         for value in (where["a"], where["b"])
     ]
-    if zero_pairs is not None:
-        both = [(sides[0][key], sides[1][key]) for key in sides[0] if key in sides[1]]
-        zero_pairs.append(sum(math.isinf(one) or math.isinf(other) for one, other in both))
-    by_seed: dict[Any, list[float]] = {}
-    for key in sides[0]:
-        if key in sides[1]:
-            one, other = sides[0][key], sides[1][key]
-            by_seed.setdefault(key[0], []).append(one - other)  # of two that are both −∞ nobody knows it
-    return {seed: finite_mean(np.array(values)) for seed, values in by_seed.items()}
+    return {key: (value, sides[1][key]) for key, value in sides[0].items() if key in sides[1]}
+
+
+def growth_by_setting(tables: Tables, where: Where) -> list[float]:
+    """The mean over seeds of a minus b at every single setting, times the sign of the whole difference."""
+    runs = grown(tables, place(where)).dropna(subset=["growth_rate"])
+    by_setting: dict[Any, list[float]] = {}
+    for key, (a, b) in paired_one_by_one(tables, where, runs, "growth_rate").items():
+        if math.isfinite(a) and math.isfinite(b):
+            by_setting.setdefault(key[1:], []).append(a - b)
+    sign = math.copysign(1.0, growth_difference(tables, where, 0))
+    return [sign * sum(values) / len(values) for values in by_setting.values()]
 
 
 def told(column: pd.Series) -> list[Any]:
@@ -391,10 +407,20 @@ def every_network(tables: Tables) -> pd.DataFrame:
 
 
 def unsettled(tables: Tables) -> list[Any]:
-    """Networks whose window begins as late as it may; not those with the identity, whose slopes know no size."""
+    """Networks whose window begins as late as it may; not linear ones, whose slopes know no size."""
     rows = every_network(tables).to_dict("records")
     late = [r for r in rows if r["settled_from"] - 1 >= (r["settled_to"] - 1) // 2]
-    return [r for r in late if r["activation"] != "identity"]
+    return [r for r in late if r["activation"] != "identity" or pd.isna(r["linear_rate"])]
+
+
+def sampled_in_vain(tables: Tables) -> list[Any]:
+    """Networks without a prediction, of a cell and with weights and inputs that dynamic mean field samples."""
+    cells = ("residual", "layer_norm", "gru", "gru_reset_before", "lstm", "slstm")
+    return [
+        row for row in every_network(tables).to_dict("records")
+        if row["cell"] in cells and pd.isna(row["predicted_by"]) and row["initializer"] == "gaussian" and row["layers"] == 1
+        and row["task"] in ("white_noise", "input_mean") and row["input_correlation"] == 0 and not row["flossing"]
+    ]  # fmt: skip
 
 
 def trained_difference(tables: Tables, where: Where, end: int) -> float:
@@ -824,7 +850,10 @@ KINDS: dict[str, Kind] = {
         sum(0 < dead < 1 and abs(rate) < math.inf for dead, rate in every_network(t)[["dead_samples", "growth_rate"]].astype(float).to_numpy())
     ),
     "never_settled": lambda t, w: float(len(unsettled(t))),
+    "theory_unsettled": lambda t, w: float(len(sampled_in_vain(t))),
     "zero_pairs": count_zero_pairs,
+    "growth_settings": lambda t, w: float(len(growth_by_setting(t, w))),
+    "growth_reversed": lambda t, w: float(sum(each < -1e-12 for each in growth_by_setting(t, w))),
     "median_deviation": lambda t, w: float(np.median(networks(t, w)["deviation"].dropna().abs()[np.isfinite])),
     "predicted": lambda t, w: float(np.isfinite(networks(t, w)["deviation"].astype(float)).sum()),
     **_three("mean_deviation", deviation_of),

@@ -100,14 +100,19 @@ def rest_law_miss(tables: Tables, where: Where) -> float:
     return float((networks["log10_gradient_ratio"] - law).abs().median())
 
 
-def mean_field_critical(tables: Tables, where: Where) -> np.ndarray:
-    """Of the vanilla networks, each once, the radius at which mean field turns."""
+def mean_field_critical(tables: Tables, where: Where) -> pd.DataFrame:
+    """Of the vanilla networks the radius at which mean field turns: by network its lowest, median and highest."""
     networks = pick(compared(tables["runs"]), where)
     networks = networks[networks["weight_scale"].isna()]  # along which no ρ can be found
     networks = networks[networks["mean_field_rate"].notna() & (networks["activation"] != "identity")]
     networks = networks[np.isfinite(networks["critical_radius_predicted"].astype(float))]
-    once = networks.drop_duplicates(["activation", "initializer", "hidden_size", "seed"])
-    return once["critical_radius_predicted"].to_numpy(dtype=float)
+    return radii_by_network(networks)
+
+
+def radii_by_network(networks: pd.DataFrame) -> pd.DataFrame:
+    """By network, where theory turns: the lowest, the median and the highest; other inputs are those of another radius."""
+    drawn = ["cell", "activation", "forget_bias", "initializer", "hidden_size", "layers", "bidirectional", "seed"]
+    return networks.groupby(drawn, dropna=False)["critical_radius_predicted"].agg(["min", "median", "max"])
 
 
 def copies(tables: Tables, where: Where) -> pd.DataFrame:
@@ -124,14 +129,13 @@ def kinds_axis(own: pd.DataFrame) -> str:
     return scales[0] if scales else max(numbers, key=lambda n: own[n].nunique(), default="")
 
 
-def rest_critical(tables: Tables, where: Where) -> np.ndarray:
-    """Of the gated networks, each once, the radius at which the law at rest turns."""
+def rest_critical(tables: Tables, where: Where) -> pd.DataFrame:
+    """Of the gated networks the radius at which the law at rest turns: by network its lowest, median and highest."""
     networks = pick(compared(tables["runs"]), where)
     networks = networks[networks["weight_scale"].isna()]
     networks = networks[networks["linear_rate"].isna() & networks["rest_rate"].notna()]
     networks = networks[np.isfinite(networks["critical_radius_predicted"].astype(float))]
-    once = networks.drop_duplicates(["cell", "activation", "initializer", "hidden_size", "seed"])
-    return once["critical_radius_predicted"].to_numpy(dtype=float)
+    return radii_by_network(networks)
 
 
 def mean_growth(tables: Tables, where: Where) -> float:
@@ -149,7 +153,12 @@ def unsettled(tables: Tables) -> float:
     """Networks whose window begins as late as it may: halfway to its end. A linear network's slopes know no size."""
     networks = compared(tables["runs"])
     late = networks["settled_from"] > (networks["settled_to"] - 1) // 2
-    return count(late & (networks["activation"] != "identity"))
+    return count(late & ~linear(networks))
+
+
+def linear(networks: pd.DataFrame) -> pd.Series:
+    """Networks with the identity, in a cell of which there is a linear law."""
+    return (networks["activation"] == "identity") & networks["linear_rate"].notna()
 
 
 def above_bound(tables: Tables, where: Where) -> float:
@@ -292,16 +301,16 @@ def nearest_error(tables: Tables, where: Where) -> float:
 KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "linear_law_miss": linear_law_miss,
     "rest_law_miss": rest_law_miss,
-    "mean_field_critical": lambda t, w: float(np.median(mean_field_critical(t, w))),
-    "mean_field_critical_low": lambda t, w: float(mean_field_critical(t, w).min()),
-    "mean_field_critical_high": lambda t, w: float(mean_field_critical(t, w).max()),
+    "mean_field_critical": lambda t, w: float(mean_field_critical(t, w)["median"].median()),
+    "mean_field_critical_low": lambda t, w: float(mean_field_critical(t, w)["min"].min()),
+    "mean_field_critical_high": lambda t, w: float(mean_field_critical(t, w)["max"].max()),
     "lowest_correlation": lambda t, w: float(copies(t, w)["correlation"].min()),
     "longest_depth_scale": lambda t, w: float(
         finite(copies(t, w).loc[copies(t, w)["correlation"] == 1.0, "depth_scale"]).max()
     ),
-    "rest_critical": lambda t, w: float(np.median(rest_critical(t, w))),
-    "rest_critical_low": lambda t, w: float(rest_critical(t, w).min()),
-    "rest_critical_high": lambda t, w: float(rest_critical(t, w).max()),
+    "rest_critical": lambda t, w: float(rest_critical(t, w)["median"].median()),
+    "rest_critical_low": lambda t, w: float(rest_critical(t, w)["min"].min()),
+    "rest_critical_high": lambda t, w: float(rest_critical(t, w)["max"].max()),
     "exactly_zero_from_last_step": lambda t, w: count(drawn_ratios(t) == -math.inf),
     "without_ratio_from_last_step": lambda t, w: count(drawn_ratios(t).isna()),
     "starts_from_last_step": lambda t, w: float(len(drawn_ratios(t))),
@@ -314,6 +323,7 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "bistable": lambda t, w: float(sum(value is True or value == 1 for value in compared(t["runs"])["bistable"])),
     "settled_from": lambda t, w: float(pick(compared(t["runs"]), w)["settled_from"].median()),
     "settled_to": lambda t, w: float(pick(compared(t["runs"]), w)["settled_to"].median()),
+    "networks_not_linear": lambda t, w: count(~linear(compared(t["runs"]))),
     "bounded": lambda t, w: float(len(bounded(compared(t["runs"])))),
     "above_bound": above_bound,
     "never_settled": lambda t, w: unsettled(t),

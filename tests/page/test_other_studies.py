@@ -53,7 +53,7 @@ def test_a_symbol_has_no_capital() -> None:
         and capital("input scale") == "Input scale"
     )
     runs = [start(0.001, seed=s, cell="antisymmetric", antisymmetric_step=e) for s in SEEDS for e in (0.1, 1.0)]
-    assert "ε = 0.1 and ε = 1 give exactly the same gradients." in said(runs)
+    assert "ε = 0.1 and ε = 1 let gradients of the states change exactly alike on their way back." in said(runs)
 
 
 def test_a_table_that_says_values_together_begins_with_a_capital() -> None:
@@ -68,8 +68,11 @@ def test_a_table_that_says_values_together_begins_with_a_capital() -> None:
 @pytest.mark.parametrize(
     ("rate", "words"),
     [
-        (1e-5, "give the same gradients."),
-        (0.01, "make little difference to gradients. Over T = 10 steps no network differs by more than 0.039 decades."),
+        (1e-5, "let gradients of the states change alike on their way back."),
+        (
+            0.01,
+            "make little difference to how gradients of the states change. Over T = 10 steps no network differs by more than 0.039 decades.",
+        ),
     ],
 )
 def test_what_differs_by_percents_is_not_called_the_same(rate: float, words: str) -> None:

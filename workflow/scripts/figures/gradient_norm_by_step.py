@@ -208,7 +208,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
 
 def _has_linear_networks(study: Study) -> bool:
     """Whether some networks are linear, so that their law holds in the long run. A gated cell with the identity is none of them."""
-    return bool((study.runs["activation"].eq("identity") & study.runs["linear_rate"].notna()).any())
+    return bool(measures.is_linear(study.runs).any())
 
 
 def _leaves_rest(cell: str) -> bool:
@@ -309,7 +309,9 @@ def _miss(starts: pd.DataFrame, law: str, kind: str, axis: str) -> list[str]:
     miss = f"{misses[0][0]} {'decade' if plain(misses[0][0]) == '1' else 'decades'}"
     if plain(misses[0][0]) != plain(misses[-1][0]):
         miss += f" ({misses[0][1]}) up to {misses[-1][0]} ({misses[-1][1]})"
-    return [f"{'In the median, the' if len(starts) > 1 else 'The'} {law} misses by {miss}."]
+    several = starts.duplicated([axis, "seed"]).any()  # one seed has several settings
+    of = f"In the median over {'settings and ' if several else ''}networks, the" if len(starts) > 1 else "The"
+    return [f"{of} {law} misses by {miss}."]
 
 
 def _lost(study: Study, tasks: tuple[str, ...]) -> list[str]:

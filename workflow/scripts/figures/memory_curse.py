@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, NullLocator
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
 from study.report.phrases import bracketed, counted, interval_words
-from study.report.words import LONGEST_TITLE, itemized, listed, marked, marked_count, number, plain, signed
+from study.report.words import LONGEST_TITLE, itemized, listed, marked, marked_count, number, plain, signed, spelled
 
 NOTHING = drawing.Nothing(
     "No two values of ρ below 1 have runs whose last state was recorded to move with a weight.",
@@ -90,7 +90,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     claims = [*said, facets.left_out(data)]
     shown = [
         *(["law"] if data[PREDICTED[SENSITIVITY]].notna().any() else []),
-        *(["near"] if powers_said else []),
+        *([f"near: {_nearest_words(data)}"] if powers_said else []),
         *(["kinds"] if _named(data) else []),
         *(["networks"] if data.groupby(["panel", "forgetting"], observed=True).size().max() > 1 else []),
     ]
@@ -168,12 +168,24 @@ def _factors(data: pd.DataFrame) -> str:
     return f"The factor from the smallest to the largest ρ, in the geometric mean over networks: {itemized(words)}."
 
 
+def _nearest(rows: pd.DataFrame) -> np.ndarray:
+    """The radii next to 1 over which a power is fitted."""
+    near = rows.loc[rows["spectral_radius"] >= NEAR, "spectral_radius"].unique()
+    return np.asarray(np.sort(near)[-NEAREST:])
+
+
+def _nearest_words(data: pd.DataFrame) -> str:
+    """three largest ρ, none below 0.8: over which radii powers are fitted."""
+    counts = sorted({len(_nearest(rows)) for _, rows in _kinds(data) if _power(rows)})
+    return f"{' or '.join(map(spelled, counts))} largest ρ, none below {number(NEAR)}"
+
+
 def powers(rows: pd.DataFrame, column: str) -> np.ndarray:
     """Of every seed the slope of a sensitivity's log10 against log10(1 − ρ), over the radii next to 1; nan of a seed that lacks one.
 
     Empty where fewer than two radii are near to 1.
     """
-    radii = np.sort(rows.loc[rows["spectral_radius"] >= NEAR, "spectral_radius"].unique())[-NEAREST:]
+    radii = _nearest(rows)
     if len(radii) < 2:
         return np.array([])
     table = rows[rows["spectral_radius"].isin(radii)].pivot_table(

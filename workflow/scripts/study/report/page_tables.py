@@ -20,6 +20,7 @@ from study.report.phrases import counted
 from study.report.words import listed, marked, marked_count, number, spelled
 from study.screen import progress
 from study.settings import axis_defaults, described_axes
+from study.wide import has_theory
 
 RESULTS = {
     "held_out_accuracy": "accuracy on held-out sequences",
@@ -159,6 +160,18 @@ def _in_words(note: str) -> str:
     )
 
 
+def _theory_unsettled(networks: pd.DataFrame, unpredicted: int) -> str:
+    """Of how many networks without a prediction the sample of dynamic mean field does not settle: all of them, or how many."""
+    if networks["dynamic_rate"].isna().all():  # nothing was sampled
+        return ""
+    without = networks[networks["predicted_by"].isna() & (networks["layers"] == 1)]
+    count = sum(
+        has_theory({name: None if pd.isna(v) else v for name, v in row.items()}) for row in without.to_dict("records")
+    )
+    number_of = marked_count(count, "theory_unsettled")
+    return "" if not count else "all" if count == unpredicted else f"{number_of} of them"
+
+
 def how_measured(study: Study) -> dict[str, Any]:
     """What the page says of window, ruler and tests: only of what this study has."""
     networks = study.networks
@@ -183,8 +196,10 @@ def how_measured(study: Study) -> dict[str, Any]:
         "bistable": _networks(bistable, "bistable"),
         "dead": _networks(partly_dead, "with_dead_samples"),
         "several": study.tests > 1,
+        "linear": bool(measures.is_linear(networks).any()),
         "unsettled": _networks(unsettled, "never_settled"),
         "unpredicted": _networks(unpredicted, "unpredicted"),
+        "theory_unsettled": _theory_unsettled(networks, unpredicted),
         "bidirectional": bool((runs["bidirectional"] == True).any()),  # noqa: E712  (a study's own cells have nulls)
         "turning": _turning(study),
         "breakdowns": any(

@@ -20,6 +20,7 @@ from study.report.measures.comparisons import (
 from study.report.measures.outcomes import WORST, counted, outcome, per_seed, results, updates_made
 from study.report.measures.parts import Part, alike, deviations, parts_of
 from study.report.measures.regimes import (
+    ALIKE,
     LINEAR_MATRICES,
     REST_MATRICES,
     Critical,
@@ -27,6 +28,7 @@ from study.report.measures.regimes import (
     crossings,
     has_gate_biases,
     has_law_at_rest,
+    is_linear,
     law,
     median_decades,
     never_settled,
@@ -63,6 +65,7 @@ from study.report.measures.selection import (
 )
 
 __all__ = [
+    "ALIKE",
     "LINEAR_MATRICES",
     "MOST_PAIRED",
     "NETWORK",
@@ -95,6 +98,7 @@ __all__ = [
     "grouped",
     "has_gate_biases",
     "has_law_at_rest",
+    "is_linear",
     "judged",
     "law",
     "median_decades",

@@ -198,13 +198,18 @@ def law(runs: pd.DataFrame) -> pd.Series:
     return runs["linear_rate"].astype(float).where(runs["linear_rate"].notna(), runs["rest_rate"].astype(float))
 
 
+def is_linear(runs: pd.DataFrame) -> pd.Series:
+    """Whether a step is linear in the state: the identity in a cell without gates."""
+    return (runs["activation"] == "identity") & runs["linear_rate"].notna()
+
+
 def never_settled(runs: pd.DataFrame) -> pd.DataFrame:
     """Networks whose state has not reached a usual size where the growth rate is measured, although that decides the rate.
 
-    The settled window then begins as late as it may (rnn_core.theory.settled_window). The identity's slopes know no size.
+    The settled window then begins as late as it may (rnn_core.theory.settled_window). The slopes of a linear network know no size.
     """
     latest = (runs["settled_to"] - 1) // 2
-    return runs[(runs["settled_from"] - 1 >= latest) & (runs["activation"] != "identity")]
+    return runs[(runs["settled_from"] - 1 >= latest) & ~is_linear(runs)]
 
 
 def partly_dead(runs: pd.DataFrame) -> pd.DataFrame:

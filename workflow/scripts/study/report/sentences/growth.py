@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from study.report import measures, statistics
+from study.report.measures.comparisons import UNSET
 from study.report.phrases import WORTH_SAYING, bracketed, count_of, has_value, interval_words, key_of, seeds_of, too_few
 from study.report.words import (
     beginning,
     few,
     itemized,
+    listed,
     marked,
     marked_count,
     name_of,
@@ -54,14 +58,11 @@ def growth_sentence(
         return _growth_by_setting(part, axis, singly) + _stays(part, axis, values)
     size = _growth_size(part, comparison, 1.0 if key_of(comparison.a) == key_of(highest) else -1.0)
     every = f"Of the {spelled(len(values))} {plural_of(axis)}, "
-    averaged = (
-        f" This is a mean over all {measures.symbol_of(scale)}."
-        if part.runs[scale := measures.scale_of(part.runs)].nunique() > 1
-        else ""
-    )
+    averaged = _averaged(part, axis)
+    reversed_ = _reversed(part, comparison)
     if not tested:
         order = f"{every}the growth rate per step back is highest with {fastest} and lowest with {slowest}."
-        return f"{order} The difference is {size}. Of so many values this pair is not tested.{averaged}"
+        return f"{order} The difference is {size}. Of so many values this pair is not tested.{averaged}{reversed_}"
     if comparison.verdict == "none":
         unclear = f"There is no clear difference in the growth rate per step back between {fastest} and {slowest}:"
         if len(values) > 2:
@@ -71,16 +72,49 @@ def growth_sentence(
     if len(values) > 2:
         order = f"{every}the growth rate per step back is highest with {fastest} and lowest with {slowest}."
     if comparison.verdict == "few":
-        return f"{too_few(comparison)} which {singular_of(axis)} makes gradients grow more per step back. {order} The difference is {size}.{averaged}"
-    return f"{order} The difference is clear: {size}.{averaged}" + _stays(part, axis, values)
+        return f"{too_few(comparison)} which {singular_of(axis)} makes gradients grow more per step back. {order} The difference is {size}.{averaged}{reversed_}"
+    return f"{order} The difference is clear: {size}.{averaged}{reversed_}" + _stays(part, axis, values)
+
+
+def _averaged(part: measures.Part, axis: str, fixed: Collection[str] = (), one: str = "This") -> str:
+    """Of which other settings that vary a difference is the mean; nothing where it is of one setting."""
+    others = measures.shared_axes(_with_rates(part), axis, part.trains)
+    names = [
+        measures.symbol_of(each) if each in measures.SCALES else plural_of(each)
+        for each in part.axes
+        if each in others and each not in fixed
+    ]
+    return f" {one} is a mean over all {listed(names)}." if names else ""
+
+
+def _with_rates(part: measures.Part) -> pd.DataFrame:
+    """The networks whose growth is compared, with their rate as ``value``."""
+    return part.compared.assign(value=part.compared["growth_rate"]).dropna(subset=["value"])
+
+
+def _reversed(part: measures.Part, comparison: measures.Comparison) -> str:
+    """At how many single settings the mean difference has the other sign: a mean over all of them hides it."""
+    wide = measures.side_by_side(_with_rates(part), comparison.axis, part.trains)
+    a, b = (wide.columns[UNSET if key_of(each) is None else each] for each in (comparison.a, comparison.b))
+    with np.errstate(invalid="ignore"):  # −∞ on both sides is no difference
+        each_pair = pd.Series(a - b)
+    by_setting = each_pair[np.isfinite(each_pair)].groupby(wide.others[np.isfinite(each_pair)]).mean()
+    other_way = int((by_setting.map(unrounded) * np.sign(comparison.effect.value) < 0.0).sum())
+    if not other_way:
+        return ""
+    where = {"sweep": part.sweep, "axis": comparison.axis, "a": comparison.a, "b": comparison.b}
+    count, total = (
+        marked_count(number_of, kind, **where)
+        for number_of, kind in ((other_way, "growth_reversed"), (len(by_setting), "growth_settings"))
+    )
+    return f" At {count} of {total} single settings the order is reversed."
 
 
 def _untested(part: measures.Part, axis: str, highest: Any, lowest: Any) -> measures.Comparison | None:
     """The difference of two values that are no pair of ``measures.comparisons_of``: of many values not all are compared with each other."""
     if key_of(highest) == key_of(lowest):
         return None
-    rates = part.compared.assign(value=part.compared["growth_rate"]).dropna(subset=["value"])
-    wide = measures.side_by_side(rates, axis, part.trains)
+    wide = measures.side_by_side(_with_rates(part), axis, part.trains)
     return measures.difference(wide, part.sweep, axis, highest, lowest, "growth_rate", part.fixed)
 
 
@@ -110,10 +144,12 @@ def _same_growth(part: measures.Part, axis: str, pooled: list[measures.Compariso
 
 
 def _same_sentence(part: measures.Part, axis: str, values: list[Any]) -> str:
+    """That values make no difference, or little, to ‖∂L/∂h_1‖/‖∂L/∂h_T‖; a weight's gradient may differ by much more."""
     most, where = _spread_of_values(part, axis, "log10_gradient_ratio"), {"sweep": part.sweep, "axis": axis}
     if most == 0.0:
-        return f"{beginning(axis, few((named(axis, v) for v in values), 6))} give exactly the same gradients."
-    same = "give the same gradients" if most < SAME else "make little difference to gradients"
+        return f"{beginning(axis, few((named(axis, v) for v in values), 6))} let gradients of the states change exactly alike on their way back."
+    alike = "let gradients of the states change alike on their way back"
+    same = alike if most < SAME else "make little difference to how gradients of the states change"
     return (
         f"{beginning(axis, few((named(axis, v) for v in values), 6))} {same}. Over T = {length_of(part)} steps no network differs by more "
         f"than {marked(number(most, 2), 'largest_difference', most, **where)} decades."
@@ -170,6 +206,7 @@ def _growth_by_setting(part: measures.Part, axis: str, singly: list[measures.Com
     words = [f"{_growth_size(part, each, 1.0, over=False)} for {name_of(each.fixed)}" for each in singly]
     clear = [name_of(each.fixed) for each in singly if each.clear]
     few_seeds = all(each.verdict == "few" for each in singly)
+    averaged = _averaged(part, axis, [*singly[0].fixed], "Each")
     verdict = "All of these are clear." if clear else "In no setting is the difference clear."
     if 0 < len(clear) < len(singly):
         verdict = f"Of these, the difference is clear for {few(clear)}."
@@ -177,7 +214,7 @@ def _growth_by_setting(part: measures.Part, axis: str, singly: list[measures.Com
         verdict = f"With fewer than {spelled(statistics.FEWEST_SEEDS)} seeds, none of these can be clear."
     largest = max(singly, key=lambda each: abs(each.effect.value))
     decades, size = decades_words(part, largest, a, b)
-    text = f"Growth rate per step back, {named(axis, a)} minus {named(axis, b)}: {itemized(words)}. {verdict}"
+    text = f"Growth rate per step back, {named(axis, a)} minus {named(axis, b)}: {itemized(words)}.{averaged} {verdict}"
     if decades * largest.effect.value < 0:
         return f"{text} With the ends of the sequence, that of {name_of(largest.fixed)} makes {size}."
     return f"{text} The largest difference makes {size}." if size else text

@@ -247,14 +247,20 @@ def window_sentence(networks: pd.DataFrame) -> str:
 
 
 def unsettled_sentence(networks: pd.DataFrame) -> str:
-    """Networks of which no window is settled."""
-    count = len(measures.never_settled(networks))
+    """Networks of which no window is settled, of those in which that decides the rate."""
+    others, count = networks[~measures.is_linear(networks)], len(measures.never_settled(networks))
     if not count:
         return ""
     if len(networks) == 1:
         return "The state of this network does not settle within the sequence: its window is the later half."
-    of = f"{marked_count(count, 'never_settled')} of {marked_count(len(networks), 'networks_at_longest')} networks"
-    return f"The state of {of} does not settle within the sequence: their window is the later half."
+    if len(others) < len(networks):
+        of = f"{marked_count(count, 'never_settled')} of {marked_count(len(others), 'networks_not_linear')}"
+        whose = f"Of the networks that are not linear, the state of {of}"
+        linear = " A linear network's rate does not depend on its state."
+    else:
+        of = f"{marked_count(count, 'never_settled')} of {marked_count(len(networks), 'networks_at_longest')}"
+        whose, linear = f"The state of {of} networks", ""
+    return f"{whose} does not settle within the sequence: their window is the later half.{linear}"
 
 
 def bound_sentence(networks: pd.DataFrame) -> str:

@@ -82,10 +82,11 @@ def clearly_off(
 def rest_sentence(networks: pd.DataFrame) -> str:
     """At which spectral radius gated networks would turn at rest: the median over the networks, cell by cell, and the lowest and highest."""
     at_rest = networks[measures.has_law_at_rest(networks)]
-    at = _turning_radii(at_rest, "rest_critical", ["cell", "activation", "forget_bias"])
     gated = networks[networks["linear_rate"].isna()]["cell"].unique()
     turning = at_rest.loc[np.isfinite(at_rest["critical_radius_predicted"].astype(float)), "cell"].unique()
     whose = "gated" if len(turning) == len(gated) or len(turning) > 1 else str(turning[0]) if len(turning) else ""
+    among = at_rest if whose == "gated" else at_rest[at_rest["cell"] == whose]
+    at = _turning_radii(among, among, "rest_critical", ["cell", "activation", "forget_bias", "layers"])
     return (
         at
         and f"At rest, where the law is exact, gradients of {whose} networks turn from shrinking to growing at ρ = {at}."
@@ -117,37 +118,46 @@ def theories_sentence(part: measures.Part) -> str:
 
 def mean_field_turning_sentence(networks: pd.DataFrame) -> str:
     """The same of mean field, activation by activation."""
-    vanilla = networks[networks["mean_field_rate"].notna() & (networks["activation"] != "identity")]
-    at = _turning_radii(vanilla, "mean_field_critical", ["activation", "initializer", "input_scale"])
-    return at and f"In mean field, growth turns from negative to positive at ρ = {at}."
+    vanilla = networks[networks["cell"] == "vanilla"]
+    told = vanilla[vanilla["mean_field_rate"].notna() & (vanilla["activation"] != "identity")]
+    axes = ["activation", "initializer", "input_scale", "layers"]
+    at = _turning_radii(told, vanilla, "mean_field_critical", axes)
+    whose = " of vanilla networks" if len(vanilla) < len(networks) else ""
+    return at and f"In mean field, growth{whose} turns from negative to positive at ρ = {at}."
 
 
-def _turning_radii(networks: pd.DataFrame, kind: str, axes: list[str]) -> str:
+def _turning_radii(told: pd.DataFrame, among: pd.DataFrame, kind: str, axes: list[str]) -> str:
     """Theory's critical ρ: the median over networks, kind by kind, and the lowest and highest. Empty where there is none.
 
-    A network is one matrix: all radii and lengths of a seed share it. Networks with a weight scale are left out: their ρ is on no axis.
+    Kinds are named by what varies ``among`` networks that a reader may take the number for. A network is one matrix, and has one
+    radius where all its inputs are alike; those of a last layer are the states below it, at a ρ of their own. Networks with a weight
+    scale are left out: their ρ is on no axis.
     """
-    known = networks[np.isfinite(networks["critical_radius_predicted"].astype(float)) & networks["weight_scale"].isna()]
+    known = told[np.isfinite(told["critical_radius_predicted"].astype(float)) & told["weight_scale"].isna()]
     if known.empty:
         return ""
     alike: dict[str, tuple[str, str, list[str]]] = {}  # kinds may share a matrix: by what is said of them
-    for chosen, rows in measures.grouped(known, [axis for axis in axes if known[axis].nunique(dropna=False) > 1]):
-        own = rows.groupby(measures.NETWORK, dropna=False)["critical_radius_predicted"].first()
+    varied = [axis for axis in axes if among[axis].nunique(dropna=False) > 1]
+    for chosen, rows in measures.grouped(known, varied):
+        own = rows.groupby(measures.NETWORK, dropna=False)["critical_radius_predicted"]
         middle, low, high = (
             marked(number(value, 3), f"{kind}{end}", value, **chosen)
-            for end, value in (("", own.median()), ("_low", own.min()), ("_high", own.max()))
+            for end, value in (("", own.median().median()), ("_low", own.min().min()), ("_high", own.max().max()))
         )
-        spread = f" ({low} to {high} over networks)" if plain(low) != plain(high) else ""
-        alike.setdefault(plain(middle + spread), (middle, spread, []))[2].append(name_of(chosen))
-    if len(alike) == 1:
-        [(middle, spread, _)] = alike.values()
-        return middle + spread
-    return few([f"{middle} for {few(names, 3)}" for middle, _, names in alike.values()], 3)
+        over = "" if np.isclose(own.min(), own.max(), rtol=measures.ALIKE).all() else " and their inputs"
+        spread = f" ({low} to {high} over networks{over})" if plain(low) != plain(high) else ""
+        short = middle + (spread if over else "")  # of several kinds, a range of networks alone has no room
+        alike.setdefault(plain(middle + spread), (middle + spread, short, []))[2].append(name_of(chosen))
+    if len(alike) == 1 and len(measures.grouped(among, varied)) == len(measures.grouped(known, varied)):
+        [(whole, _, _)] = alike.values()
+        return whole
+    return few([f"{short} for {few(names, 3)}" for _, short, names in alike.values()], 4)
 
 
 def forgetting_sentence(part: measures.Part) -> str:
     """By mean field, at which radii networks forget where they started, kind by kind; and how slowly the slowest do."""
-    runs = part.compared[part.compared["activation"] != "identity"]  # a linear network has no say in it
+    linear = part.compared["activation"] == "identity"  # at ρ < 1 it forgets, however slowly: no news, and no claim
+    others, runs = " that is not linear" if linear.any() else "", part.compared[~linear]
     kinds = runs.groupby([runs[name] for name in ("cell", "initializer", "flossing")], dropna=False)["correlation"]
     covered = runs[kinds.transform("count") > 0]  # the others have no mean field
     which = "vanilla " if set(runs["cell"]) > set(covered["cell"]) else ""
@@ -155,7 +165,7 @@ def forgetting_sentence(part: measures.Part) -> str:
     known = runs[runs["correlation"].notna()]
     if known.empty:
         return ""
-    one = "the network" if len(runs) == 1 else "the one network of which it is known"
+    one = f"the network{others}" if len(runs) == 1 else f"the one network{others} of which it is known"
     whose = (
         (f"{one} forgets", f"{one} does not forget")
         if len(known) == 1
@@ -163,17 +173,19 @@ def forgetting_sentence(part: measures.Part) -> str:
     )
     start = f"where {'it' if len(known) == 1 else 'they'} started"
     forgets, stays = _radii_by_kind(part, runs, forget=True), _radii_by_kind(part, runs, forget=False)
+    every = f"at every {measures.symbol_of(str(part.column))}" if set(forgets) | set(stays) > {"all"} else ""
     if set(forgets) == {"all"} and len(known) == len(runs) and (everywhere or which):
-        text = f"By mean field, {'every' if len(known) > 1 else 'the'} {which}network forgets where it started."
+        text = f"By mean field, {'every' if len(known) > 1 else 'the'} {which}network{others} forgets where it started."
+        others = ""  # it is said
     elif not forgets and not stays:  # at every radius some do
         text = ""
     elif not stays:
-        text = f"By mean field, {whose[0]} {start} {_places(forgets)}."
+        text = f"By mean field, {whose[0]} {start} {_places(forgets, every)}."
     elif not forgets:
-        text = f"By mean field, {whose[1]} {start} {_places(stays)}."
+        text = f"By mean field, {whose[1]} {start} {_places(stays, every)}."
     else:
-        text = f"By mean field, networks forget where they started {_places(forgets)}. They do not {_places(stays)}."
-    return (text + _apart(part, known) + _slowest(part, known)).strip()
+        text = f"By mean field, networks forget where they started {_places(forgets, every)}. They do not {_places(stays, every)}."
+    return (text + _apart(part, known) + _slowest(part, known, others)).strip()
 
 
 def _radii_by_kind(part: measures.Part, runs: pd.DataFrame, forget: bool) -> dict[str, list[str]]:
@@ -194,12 +206,12 @@ def _radii_by_kind(part: measures.Part, runs: pd.DataFrame, forget: bool) -> dic
     return by_words
 
 
-def _places(by_words: Mapping[str, list[str]]) -> str:
-    """at every ρ for relu and at ρ from 0.5 to 1.2 for tanh."""
+def _places(by_words: Mapping[str, list[str]], every: str) -> str:
+    """at every ρ for relu and at ρ from 0.5 to 1.2 for tanh. ``every``: what is said of all radii, nothing where no others are told of."""
     phrases = []
     for words, names in by_words.items():
         kinds = few([name for name in names if name], 3) if any(names) else ""
-        at = "" if words == "all" else f"at {words}"
+        at = every if words == "all" else f"at {words}"
         phrases.append(" ".join(each for each in (at, f"for {kinds}" if kinds else "") if each))
     return listed(phrases)
 
@@ -212,8 +224,8 @@ def _apart(part: measures.Part, known: pd.DataFrame) -> str:
     return f" Two copies that see the same inputs may end as far apart as a correlation of {marked(number(lowest, 2), 'lowest_correlation', lowest, sweep=part.sweep)}."
 
 
-def _slowest(part: measures.Part, known: pd.DataFrame) -> str:
-    """How long a difference lasts where it fades most slowly."""
+def _slowest(part: measures.Part, known: pd.DataFrame, others: str) -> str:
+    """How long a difference lasts where it fades most slowly. ``others``: linear networks are left out, and that is not said yet."""
     fading = known.loc[(known["correlation"] == 1.0) & np.isfinite(known["depth_scale"].astype(float)), "depth_scale"]
     if fading.empty:
         return ""
@@ -221,4 +233,5 @@ def _slowest(part: measures.Part, known: pd.DataFrame) -> str:
     steps = marked(number(longest, 2), "longest_depth_scale", longest, sweep=part.sweep)
     if len(known) == 1:
         return f" A difference takes {steps} steps to fade by a factor of e."
-    return f" Where it fades most slowly, a difference takes {steps} steps to fade by a factor of e."
+    aside = ", linear networks aside" if others else ""
+    return f" Where it fades most slowly{aside}, a difference takes {steps} steps to fade by a factor of e."

@@ -253,9 +253,10 @@ def _singly(part: measures.Part, axis: str, first: Any, singly: list[measures.Co
     if not any(sides.values()):
         sign = 1.0 if key_of(first) == key_of(singly[0].a) else -1.0
         return _no_single(part, sorted(singly, key=lambda each: each.effect.value), sign)
-    better, worse = (count_of(sides[side], f"clearly_{w}", **where) for side, w in (("a", "better"), ("b", "worse")))
+    counts = {side: count_of(sides[side], f"clearly_{w}", **where) for side, w in (("a", "better"), ("b", "worse"))}
+    ahead, behind = ("a", "b") if key_of(first) == key_of(singly[0].a) else ("b", "a")  # as the sentence before has it
     total = count_of(len(singly), "single_settings", **where)
-    return f" Setting by setting, {named(axis, singly[0].a)} is clearly better in {better} of {total} and clearly worse in {worse}."
+    return f" Setting by setting, {named(axis, first)} is clearly better in {counts[ahead]} of {total} and clearly worse in {counts[behind]}."
 
 
 def _no_single(part: measures.Part, singly: list[measures.Comparison], sign: float) -> str:
