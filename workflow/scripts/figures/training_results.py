@@ -385,25 +385,10 @@ def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[st
         ax.tick_params(labelleft=first)
         ax.set_ylabel(LABELS[metric] if first else "")
         ax.set_xlabel(axis_label(axis) if axis and lowest else "")
-        _slant(ax, inches)
+        layout.slant(ax, inches)
     handles = _legend(data, paint)
     if handles:
         layout.legend_below(figure, handles, most=5, on_a_phone=2)
-
-
-def _slant(ax: Axes, inches: float) -> None:
-    texts = [label.get_text().replace("_\n", "_").replace("\n", " ") for label in ax.get_xticklabels()]
-    letters = int((inches - 0.8) / (0.085 * max(1, len(texts)))) - 2
-    narrow = [layout.wrapped(text, max(5, letters)) for text in texts]
-    if all(
-        len(line) <= letters for text in narrow for line in text.split("\n")
-    ):  # words on several lines are read more easily
-        ax.set_xticks(ax.get_xticks(), narrow)
-    words = [max(label.get_text().split("\n"), key=len) for label in ax.get_xticklabels()]
-    if words and len(words) * (max(map(len, words)) + 2) * 0.085 > inches - 0.8:
-        ax.tick_params(axis="x", labelrotation=35)
-        for label in ax.get_xticklabels():
-            label.set(ha="right", rotation_mode="anchor")
 
 
 def _legend(data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) -> list[Line2D]:

@@ -232,6 +232,31 @@ def by_lag(data: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame, float], None]
     return figure
 
 
+def slant(ax: Axes, inches: float) -> None:
+    """Names below an axis, so wrapped that they stand side by side in a panel of this width; where they do not, at a slant."""
+    texts = [label.get_text() for label in ax.get_xticklabels()]
+    ax.set_xticks(ax.get_xticks(), _side_by_side(texts, inches))
+    if slant_height(texts, inches):
+        ax.tick_params(axis="x", labelrotation=35)
+        for label in ax.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+
+
+def slant_height(names: list[str], inches: float) -> float:
+    """Inches that the names of ``slant`` reach further down than side by side; 0 where they stand so."""
+    longest = max((len(line) for name in _side_by_side(names, inches) for line in name.split("\n")), default=0)
+    return 0.05 * longest if len(names) * (longest + 2) * 0.085 > inches - 0.8 else 0.0
+
+
+def _side_by_side(names: list[str], inches: float) -> list[str]:
+    """Names in lines so short that they have their places; as they are where a word is too long for that."""
+    whole = [name.replace("_\n", "_").replace("\n", " ") for name in names]
+    letters = int((inches - 0.8) / (0.085 * max(1, len(names)))) - 2
+    narrow = [wrapped(name, max(5, letters)) for name in whole]
+    fits = all(len(line) <= letters for name in narrow for line in name.split("\n"))
+    return narrow if fits else names  # words on several lines are read more easily
+
+
 def panel_title(axes: Axes, text: str, wide: int = 30) -> None:
     """A panel's name above its left corner, wrapped."""
     axes.set_title(wrapped(str(text), wide), loc="left")
@@ -264,6 +289,14 @@ def handles(axis: str | None, values: Sequence[Any], most: int = 12, line: bool 
         )
         for i, value in enumerate(spread(list(values), most))
     ]  # fmt: skip
+
+
+def in_columns(groups: list[list[Line2D]]) -> list[Line2D]:
+    """Entries of groups, so filled up that each group is a column of the legend; on a phone, below each other."""
+    most = max(map(len, groups))
+    if on_phone() or most > 6:
+        return [entry for group in groups for entry in group]
+    return [entry for group in groups for entry in [*group, *[Line2D([], [], ls="", label=" ")] * (most - len(group))]]
 
 
 def headline(figure: Figure, text: str) -> None:
