@@ -87,8 +87,7 @@ def blocks_of(data: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _with_its_own(rows: pd.DataFrame) -> pd.DataFrame:
-    own = {name: rows[name].cat.remove_unused_categories() for name in ("panel", "hue")}
-    return rows.assign(**own)
+    return rows.assign(**{name: rows[name].cat.remove_unused_categories() for name in ("panel", "hue")})
 
 
 def _block(x: str, runs: pd.DataFrame) -> pd.DataFrame:
@@ -277,7 +276,8 @@ def draw(data: pd.DataFrame) -> Figure:
     places = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False)
     for place, rows in zip(places[:, 0], blocks, strict=True):
         sweeps = f"Sweep{'s' if ' and ' in rows['sweeps'].iloc[0] else ''} {rows['sweeps'].iloc[0]}"
-        place.suptitle(layout.wrapped(sweeps, 84), x=0.01, ha="left", fontsize=11, color=figure_style.FAINT)
+        sweeps = layout.wrapped(sweeps, layout.columns(84, 40))
+        place.suptitle(sweeps, x=0.01, ha="left", fontsize=11, color=figure_style.FAINT)
         _draw_block(place, rows)
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,8 @@ from study.report.words import named, number, plain
 
 DECADES, WITHIN_DECADE = (1.0,), (1.0, 2.0, 5.0)  # steps of ticks on a logarithmic axis
 LETTERS_PER_INCH = 10.5  # of a legend, beside its handle
+LEAST_HIGH = 1.6  # inches of a row: the label of its axis and the names at the ends of its lines have their places
+A_LINE, AROUND_A_PANEL = 0.14, 0.75  # inches of a line of words, and of what stands above and below a panel
 _WIDTH: ContextVar[float] = ContextVar("width", default=PAGE_WIDTH)
 
 
@@ -127,12 +130,14 @@ def grid(
 
 
 def grid_by_part(counts: Sequence[int], columns: int, height: float, extra: float = 1.3) -> tuple[Figure, list[Axes]]:
-    """As ``grid`` without shared axes; every part of the study, of ``counts`` panels, begins a row of its own if parts have several."""
-    if columns > 1 and max(counts) == 1:
-        counts = [len(counts)]
-    columns = min(columns, max(counts))
+    """As ``grid`` without shared axes; every part of the study, of ``counts`` panels, begins a row of its own if it has several.
+
+    Parts of one panel that follow each other share rows. Rows of many are lower, but not lower than ``LEAST_HIGH``.
+    """
+    columns = min(columns, max(counts) if max(counts) > 1 else len(counts))
+    counts = _sharing_rows(counts) if columns > 1 else counts
     rows = [math.ceil(count / columns) for count in counts]
-    high = height if on_phone() else min(height, 10.5 / sum(rows)) if columns > 1 else height
+    high = height if on_phone() or columns == 1 else row_height(height, sum(rows))
     figure = Figure(figsize=(width(), sum(rows) * high + extra), layout="constrained")
     axes = figure.subplots(sum(rows), columns, squeeze=False)
     used: list[Axes] = []
@@ -142,6 +147,28 @@ def grid_by_part(counts: Sequence[int], columns: int, height: float, extra: floa
         for unused in part_axes[count:]:
             unused.remove()
     return figure, used
+
+
+def _sharing_rows(counts: Sequence[int]) -> list[int]:
+    """The counts of panels, those of parts with one panel that follow each other as one."""
+    return [
+        total
+        for single, own in itertools.groupby(counts, lambda count: count == 1)
+        for total in ([len(list(own))] if single else own)
+    ]
+
+
+def line_gap(ax: Axes, around: float) -> float:
+    """The height of a line of words as a share of a panel's, of a figure with so many inches ``around`` its rows; for ``label_lines``."""
+    place, figure = ax.get_subplotspec(), ax.get_figure(root=True)
+    rows = place.get_gridspec().nrows if place else 1
+    row = (figure.get_size_inches()[1] - around) / rows if figure else 2.0
+    return A_LINE / (row - AROUND_A_PANEL)
+
+
+def row_height(height: float, rows: int) -> float:
+    """Inches of one row of so many that the figure would be too high with all of ``height``."""
+    return min(height, max(LEAST_HIGH, 10.5 / rows))
 
 
 def edges(axes: Sequence[Axes], data: pd.DataFrame) -> list[tuple[bool, bool, bool]]:
