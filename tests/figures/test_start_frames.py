@@ -954,6 +954,26 @@ def test_theory_borders_what_it_says_is_kept(make_study: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("rate", [0.3, 0.02])
+def test_a_border_that_theory_covers_shows_on_both_sides(rate: float, make_study: Any) -> None:
+    """The white below the dashes covered the thick line, which seemed to end."""
+    runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.5], sequence_length=[11, 21], seed=[0, 1])
+    for run in runs:
+        run["rate"] = run["predicted"] = -0.01 if run["spectral_radius"] == 0.5 else rate
+    _, facts, (ax, *_) = show(radius_length_map, make_study(runs))
+    border, theory = collection(ax, "border"), collection(ax, "theory")
+    edges = [[tuple(map(float, end)) for end in edge] for edge in theory.get_segments()]
+    under = collection(ax, "theory underlay").get_linewidths()[0]
+    shared = [
+        width
+        for edge, width in zip(border.get_segments(), border.get_linewidths(), strict=True)
+        if [tuple(map(float, end)) for end in edge] in edges
+    ]
+    assert bool(shared) == (rate == 0.3) and all(width >= under + 3 for width in shared)
+    html = render("radius_length_map", facts=facts | {"claims": []})
+    assert ("Where both lines run together" in html) == (rate == 0.3)
+
+
 def test_cells_whose_networks_disagree_are_marked(make_study: Any) -> None:
     runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.0], sequence_length=[11, 21], seed=[0, 1, 2])
     for run in runs:
