@@ -57,8 +57,8 @@ PLACE = ("panel", "hue", "colour", "x", "x_name", "x_axis", "sequence_length", "
 ROUNDING = 1e-9  # ln per step: a smaller deviation is rounding
 LEGEND_ENTRY = 0.19  # inches
 BLOCK_NAME = 0.3
-NEAR = 0.015  # share of the width and of the scale: marks that are nearer cover each other
-MARK, MARKS = 5.5, (8.5, 4.0)  # points of a mark; of marks that cover each other, from the first hue to the last
+NEAR = 0.006, 0.015  # shares of the width and of the scale: marks that are nearer cover each other
+MARK, MARKS = 5.5, (10.0, 5.0)  # points of a mark; of marks that cover each other, from the first hue to the last
 
 
 def frame(tables: reader.Tables) -> pd.DataFrame:
@@ -121,11 +121,11 @@ def _covered(runs: pd.DataFrame) -> bool:
     """Whether marks of two hues cover each other somewhere: where x is dense, they cannot stand side by side."""
     known = runs[np.isfinite(runs["growth_rate"].astype(float))]
     places, hues = np.sort(known["x"].unique()), runs["hue"].nunique()
-    if hues < 2 or len(places) < 2 or _apart(hues) * np.diff(places).min() > NEAR * np.ptp(places):
+    if hues < 2 or len(places) < 2 or _apart(hues) * np.diff(places).min() > NEAR[0] * np.ptp(places):
         return False
     means = known.groupby(["panel", "x", "hue"], observed=True)["growth_rate"].mean().unstack()
     scale = max(0.0, means.max(axis=None)) - min(0.0, means.min(axis=None))
-    return bool((np.diff(np.sort(means.to_numpy(), axis=1), axis=1) < NEAR * scale).any())
+    return bool((np.diff(np.sort(means.to_numpy(), axis=1), axis=1) < NEAR[1] * scale).any())
 
 
 # ---- facts
