@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -210,6 +211,39 @@ def test_a_dot_that_is_a_median_is_called_one(make_study: Any) -> None:
         "growth rate at the start cannot be compared: with every remedy it is infinite" in plain(claim)
         for claim in facts["claims"]
     )
+
+
+def test_a_geometric_mean_is_called_one(make_study: Any) -> None:
+    """ "A dot is the mean over seeds" stood beside geometric means of updates and of wall time."""
+    made = runs({"vanilla": 0.5, "gru": 0.6}, success_below=0.3, success=True)
+    for each in made:
+        each["updates_to_success"] = 2 + each["seed"]
+    data, facts, axes = show(remedies, make_study(made))
+    html = re.sub(r"\s+", " ", render("remedies", facts=facts))
+    assert (
+        "For the number of updates to success and the wall time per update, it is the geometric mean, that of logarithms."
+        in html
+    )
+    ax = axes[list(data["quality"].cat.categories).index("updates_to_success")]
+    (dot,) = (line.get_xdata()[0] for line in ax.lines if line.get_gid() == "updates_to_success gru")
+    assert dot == pytest.approx(math.prod(range(2, 10)) ** (1 / 8))
+    losses = runs({"vanilla": 0.5, "gru": 0.6}, accuracy=None, task="input_mean")
+    html = render("remedies", facts=show(remedies, make_study([each | {"accuracy": None} for each in losses]))[1])
+    assert "For the held-out loss and the wall time per update, it is" in re.sub(r"\s+", " ", html)
+    alone = show(remedies, make_study(runs({"vanilla": 0.5, "gru": 0.6}, seeds=1)))[1]
+    assert "geometric" not in render("remedies", facts=alone)
+
+
+@pytest.mark.parametrize("flossing", [0, 200])
+def test_updates_of_flossing_are_said_not_to_count(flossing: int, make_study: Any) -> None:
+    """Two hundred updates of flossing before training stand in no number of updates."""
+    success = {"success_below": 0.3, "success": True, "updates_to_success": 3}
+    tables = make_study(
+        [*runs({"vanilla": 0.5}, **success), *runs({"vanilla": 0.6}, clipping="norm:1.0", flossing=flossing, **success)]
+    )
+    html = re.sub(r"\s+", " ", render("remedies", facts=show(remedies, tables)[1]))
+    for said in ("Updates of flossing come before, and are not counted.", "Updates of flossing are not among these"):
+        assert (said in html) == bool(flossing)
 
 
 def test_a_measure_without_a_dot_has_no_scale(make_study: Any) -> None:

@@ -19,6 +19,14 @@ SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 TRAIN = {"task": "digits", "updates": 6, "trace_every": 3, "sequence_length": 6}
 LONG = "a_selective_state_space_model"
 RATES = [round(0.001 * 1.5**i, 6) for i in range(15)]
+SWEEPS: dict[str, list[dict[str, Any]]] = {
+    "initialisers": [{"initializer": kind} for kind in ("antisymmetric", "gaussian", "identity", "orthogonal", "ring")],
+    "gated": [{"cell": c, "forget_bias": b} for c in ("gru", "lstm") for b in (0.0, 2.0)],
+    "chrono": [{"cell": c, "chrono": 6} for c in ("gru", "lstm")],
+    "optimisers": [{"cell": "lstm", "optimizer": o, "learning_rate": r} for o in ("adam", "sgd") for r in (0.1, 0.2)],
+    **{cell: [{"cell": cell}] for cell in ("antisymmetric", "layer_norm", "residual")},
+    "omega": [{"omega": 2.0}], "flossing": [{"flossing": 20}], "unclipped": [{"clipping": "norm:9.0"}],
+}  # fmt: skip
 CROWDED: dict[str, list[dict[str, Any]]] = {
     "fifteen learning rates": [TRAIN | {"learning_rate": rate, "seed": s} for rate in RATES for s in (0, 1, 2)],
     "cells with long names": [
@@ -33,12 +41,19 @@ CROWDED: dict[str, list[dict[str, Any]]] = {
         TRAIN | {"optimizer": o, "weight_decay": w, "learning_rate": r, "seed": s, "breaks_at": 2 if o == "sgd" and s == 0 else None}
         for o in ("sgd", "momentum", "adam", "adamw") for w in (0.0, 0.001) for r in (0.001, 0.0316) for s in (0, 1)
     ],
+    "sweeps of one panel and of two": [
+        TRAIN | varied | {"sweep": sweep, "seed": s, "accuracy": 0.7 + 0.01 * s}
+        for sweep, each in SWEEPS.items()
+        for varied in each for s in (0, 1)
+    ],
 }  # fmt: skip
 OF_TRAINING = ("clipping_norms", "learning_curves", "remedies", "success_rate", "training_results")
 AT_START = ("growth_rate", "gradient_norm_by_step", "seed_distribution", "entry_sizes", "weight_gradient_by_step")
 DRAWN_IN = {"clipping_norms": ["cells with long names"], "success_rate": ["success of long names"]}  # else in all
 CASES = [(name, figure) for figure in OF_TRAINING for name in DRAWN_IN.get(figure, CROWDED)]
-CASES += [("cells with long names", figure) for figure in AT_START]
+CASES += [("cells with long names", figure) for figure in AT_START] + [
+    ("sweeps of one panel and of two", "growth_rate")
+]
 SLACK = 3.0  # pixels
 
 
@@ -76,7 +91,7 @@ def outside(figure: Figure) -> list[str]:
 
 
 def printed_over(figure: Figure) -> list[tuple[str, str]]:
-    """Neighbouring numbers or names of an axis, and names at the ends of lines, that share some place."""
+    """Neighbouring numbers or names of an axis, labels of axes, titles, and names at the ends of lines, that share some place."""
     pairs = []
     for ax in figure.axes:
         for axis in (ax.xaxis, ax.yaxis):
@@ -88,7 +103,9 @@ def printed_over(figure: Figure) -> list[tuple[str, str]]:
         direct = [text for text in ax.texts if text.get_gid() == "direct"]
         pairs += list(itertools.combinations(direct, 2))
     titles = [ax.title for ax in figure.axes] + [ax._left_title for ax in figure.axes]  # type: ignore[attr-defined]
-    pairs += list(itertools.combinations([title for title in titles if title.get_text().strip()], 2))
+    labels = [ax.yaxis.label for ax in figure.axes]
+    for each in (titles, labels):
+        pairs += list(itertools.combinations([text for text in each if text.get_text().strip()], 2))
     found = []
     for one, other in pairs:
         common = Bbox.intersection(extent(one), extent(other))

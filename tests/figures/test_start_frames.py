@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +18,7 @@ from rnn_core.theory import REGIME_DECADES
 from study.report import drawing, layout, reader, style
 from study.report.findings import Study
 from study.report.words import addresses, plain, spoken
+from study.tables import store
 from tests.figures.drawn import PROPAGATION, TRAINING, grid, lines, render, show
 from tests.page.second_opinion_start import KINDS
 
@@ -798,6 +800,89 @@ def test_the_caption_explains_the_theory_that_predicts(by: str, make_study: Any)
     assert "each panel is tested once" in html and "vanish" not in html and "explode" not in html
 
 
+@pytest.mark.parametrize(
+    ("cells", "by", "gid", "words"),
+    [
+        (["vanilla", "gru", "lstm"], "mean field", "predicted", "prediction by mean field"),
+        (["vanilla", "gru"], "operating point", "operating", "theory: operating point"),
+        (["vanilla", "gru"], "linear law", "linear", "theory: linear law"),
+    ],
+)
+def test_the_line_of_theory_has_its_own_name(
+    cells: list[str], by: str, gid: str, words: str, make_study: Any, tmp_path: Path
+) -> None:
+    """A line was "predicted" in the legend, "operating point" for a screen reader, and the caption explained a theory that none was by."""
+    activation = "identity" if by == "linear law" else "tanh"
+    runs = grid(
+        **PROPAGATION, cell=cells, activation=activation, spectral_radius=[0.5, 1.5], sequence_length=50, seed=[0, 1]
+    )
+    tables = make_study(runs)
+    table = pd.read_parquet(tables.files["runs"])
+    table["predicted_by"] = table["predicted_by"].where(table["predicted_by"].isna(), by)
+    file = tmp_path / "runs.parquet"
+    store.write(store.build("runs", table.to_dict("list")), file, {"table": "runs"})
+    tables = reader.Tables({**tables.files, "runs": file})
+    _, facts, axes = show(growth_rate, tables)
+    drawn = {name for name in ("operating", "predicted", "linear") if lines(axes[0], name)}
+    assert drawn == {gid} and words in legend_of(growth_rate, tables)
+    assert f"{words.removeprefix('theory: ')}" in facts["alt"]
+    html = " ".join(render("growth_rate", facts=facts | {"claims": []}).split())
+    assert ("The operating point is a theory" in html) == (by == "operating point")
+    assert ("they are the prediction" in html) == (gid == "predicted")
+    assert ("is tested once" in html, "A linear network's deviation is not tested" in html.replace("’", "'")) == (
+        by != "linear law",
+        by == "linear law",
+    )
+
+
+def test_marks_that_cover_each_other_all_show(make_study: Any) -> None:
+    """Two kinds of network had the same rates at radii close together: those of the first were hidden."""
+    runs = grid(
+        **PROPAGATION,
+        initializer=["gaussian", "orthogonal"],
+        spectral_radius=[0.5, 0.9, 0.98, 0.99],
+        sequence_length=50,
+        seed=[0, 1],
+    )
+    for same in (True, False):
+        rates = [
+            run
+            | {
+                "rate": math.log(run["spectral_radius"])
+                - (0.3 * (run["initializer"] == "gaussian") if not same else 0.0)
+            }
+            for run in runs
+        ]
+        _, facts, (ax, *_) = show(growth_rate, make_study(rates))
+        first, last = (line.get_markersize() for line in lines(ax, "measured"))
+        assert (first > last + 3) == same and ("covered" in facts["shown"]) == same
+        assert ("Where marks lie on each other" in render("growth_rate", facts=facts | {"claims": []})) == same
+
+
+def test_long_names_below_growth_do_not_run_into_each_other(make_study: Any) -> None:
+    """Five initialisers below a panel of three read antisymmegaussianidentity."""
+    kinds = ["gaussian", "identity", "orthogonal", "ring", "antisymmetric"]
+    runs = [
+        PROPAGATION | {"initializer": kind, "cell": cell, "omega": omega, "sequence_length": 20, "seed": s, "rate": -0.1}
+        for cell in ("vanilla", "residual", "layer_norm") for kind in kinds for s in (0, 1) for omega in (0.0,)
+    ]  # fmt: skip
+    data = growth_rate.frame(make_study(runs))
+    heights = []
+    for some in (data, data[data["x_name"].isin(kinds[:2])]):
+        with style.theme():
+            figure = growth_rate.draw(some)
+            figure.draw_without_rendering()
+        heights.append(figure.get_size_inches()[1])
+        for ax in figure.axes:
+            boxes = [
+                label.get_window_extent()
+                for label in ax.get_xticklabels()
+                if label.get_visible() and not label.get_rotation()
+            ]
+            assert not any(one.x1 > other.x0 for one, other in itertools.pairwise(boxes))
+    assert heights[0] > heights[1] + 0.3
+
+
 def test_a_number_that_varies_is_the_axis_where_no_radius_does(make_study: Any) -> None:
     runs = grid(**PROPAGATION, hidden_size=[16, 64, 256], activation=["relu", "tanh"], sequence_length=20, seed=[0, 1])
     data, _, axes = show(growth_rate, make_study(runs))
@@ -870,6 +955,26 @@ def test_theory_borders_what_it_says_is_kept(make_study: Any) -> None:
         and "theory" not in facts["shown"]
         and "Theory" not in str(facts["claims"])
     )
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.02])
+def test_a_border_that_theory_covers_shows_on_both_sides(rate: float, make_study: Any) -> None:
+    """The white below the dashes covered the thick line, which seemed to end."""
+    runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.5], sequence_length=[11, 21], seed=[0, 1])
+    for run in runs:
+        run["rate"] = run["predicted"] = -0.01 if run["spectral_radius"] == 0.5 else rate
+    _, facts, (ax, *_) = show(radius_length_map, make_study(runs))
+    border, theory = collection(ax, "border"), collection(ax, "theory")
+    edges = [[tuple(map(float, end)) for end in edge] for edge in theory.get_segments()]
+    under = collection(ax, "theory underlay").get_linewidths()[0]
+    shared = [
+        width
+        for edge, width in zip(border.get_segments(), border.get_linewidths(), strict=True)
+        if [tuple(map(float, end)) for end in edge] in edges
+    ]
+    assert bool(shared) == (rate == 0.3) and all(width >= under + 3 for width in shared)
+    html = render("radius_length_map", facts=facts | {"claims": []})
+    assert ("Where both lines run together" in html) == (rate == 0.3)
 
 
 def test_cells_whose_networks_disagree_are_marked(make_study: Any) -> None:

@@ -800,6 +800,17 @@ def test_runs_without_a_gradient_at_the_last_step_are_counted(make_study: Any, t
     assert second.KINDS["runs_without_last_step"](frames, where) == value == 2
 
 
+@pytest.mark.parametrize(("ends", "jumps"), [((0,), False), ((0, 2), True)])
+def test_sequences_are_said_to_end_early_where_some_do(
+    ends: tuple[int, ...], jumps: bool, make_study: Any, tmp_path: Path
+) -> None:
+    """ "A line jumps up where one ends" stood beside lines of a file whose sequences all have T steps."""
+    runs = grid(**TRAINING | {"clipping": ["none", "norm:1.0"], "ends": ends}, seed=[0, 1])
+    tables = traced(make_study(runs), tmp_path, lambda *_: 1.0)
+    html = render("training_traces", facts=training_traces.facts(training_traces.frame(tables), tables.study))
+    assert ("end before step T" in html) == ("jumps up" in html) == jumps
+
+
 def test_long_sequences_are_thinned(make_study: Any, tmp_path: Path) -> None:
     tables = make_study([TRAINING | {"sequence_length": 500, "spectral_radius": 0.9}])
     data, _, (ax,) = show(training_traces, traced(tables, tmp_path, lambda *_: 0.5))

@@ -22,10 +22,10 @@ def path(tables: Tables, where: Where) -> pd.DataFrame:
 
 
 def per_weight(tables: Tables) -> float:
-    """The slope of a straight line, by its normal equations."""
-    ridge = rows(tables, "ridge")
-    w, y = ridge["weight"] - ridge["weight"].mean(), ridge["log10_grad_norm"]
-    return float(10.0 ** ((w * y).sum() / (w * w).sum()))
+    """The factor that, once per unit of weight, leads from the first slope to the last."""
+    ridge = rows(tables, "ridge").set_index("weight")["log10_grad_norm"]
+    first, last = ridge.index.min(), ridge.index.max()
+    return float((10.0 ** (ridge[last] - ridge[first])) ** (1.0 / (last - first)))
 
 
 def on_ridge(tables: Tables, where: Where) -> float:

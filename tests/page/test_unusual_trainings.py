@@ -14,7 +14,7 @@ import pytest
 from figures import clipping_norms, learning_curves, radius_length_map, remedies, success_rate, training_results
 from study.report import facets, measures, reader, style
 from study.report.findings import Study
-from study.report.page_tables import notes_of
+from study.report.page_tables import how_measured, notes_of
 from study.report.sentences import training
 from study.report.sentences.checks import check_sentence
 from study.report.sentences.training_change import changes_by_value, split_axis
@@ -939,6 +939,22 @@ def test_a_curve_under_another_is_seen(tmp_path: Path) -> None:
         (ax,) = learning_curves.draw(data).axes
     below, above = (line for line in ax.lines if str(line.get_gid()).startswith("loss "))
     assert below.get_linewidth() > above.get_linewidth() and below.get_linestyle() == "-" != above.get_linestyle()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("all sequences have 9 steps", False), ("sequences have 4 to 9 steps, median 6; shorter ones end earlier", True)],
+)
+def test_last_steps_are_said_to_differ_where_they_do(line: str, said: bool, tmp_path: Path) -> None:
+    """ "Each sequence of a file has a last step of its own" stood on the page of a file whose sequences all have as many steps."""
+    study = reader.Tables(
+        write_tables(tmp_path, [{"updates": 0, "task": "weather", "ends": (0,), "seed": s} for s in (0, 1)])
+    ).study
+    assert how_measured(study, {"weather": {"report": [line], "warnings": []}})["ends_apart"] == said
+    assert (
+        not how_measured(study)["ends_apart"]
+        and not how_measured(study, {"other": {"report": [line], "warnings": []}})["ends_apart"]
+    )
 
 
 # ---- what the plan noted

@@ -65,7 +65,7 @@ def _paths(data: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _title(data: pd.DataFrame, ridge: pd.DataFrame) -> str:
-    """By what the slope of the wall is multiplied per unit of weight: a straight line through its logarithm."""
+    """By what the slope of the wall is multiplied per unit of weight, from its one end to the other."""
     if ridge.empty:
         highest = float(data.loc[data["what"] == "surface", "log10_grad_norm"].max())
         return f"There is no cliff here: the largest gradient is {marked(power(highest), 'surface_steepest', highest)}."
@@ -77,7 +77,7 @@ def _title(data: pd.DataFrame, ridge: pd.DataFrame) -> str:
         for value, w in zip((low, high), ridge["weight"].iloc[[0, -1]], strict=True)
     ]
     first, last = (marked_setting(float(w)) for w in ridge["weight"].iloc[[0, -1]])
-    return f"The wall's slope multiplies by {times} per unit of weight: from {ends[0]} at w = {first} to {ends[1]} at w = {last}."
+    return f"On average, the wall's slope multiplies by {times} per unit of weight: from {ends[0]} at w = {first} to {ends[1]} at w = {last}."
 
 
 def marked_setting(weight: float) -> str:
@@ -85,8 +85,9 @@ def marked_setting(weight: float) -> str:
 
 
 def slope_per_weight(ridge: pd.DataFrame) -> float:
-    """Decades per unit of weight."""
-    return float(np.polyfit(ridge["weight"], ridge["log10_grad_norm"], 1)[0])
+    """Decades per unit of weight between the two ends, which the sentence gives: a fitted line would not lead from the one to the other."""
+    first, last = ridge.iloc[0], ridge.iloc[-1]
+    return float((last["log10_grad_norm"] - first["log10_grad_norm"]) / (last["weight"] - first["weight"]))
 
 
 def _grid_misses(data: pd.DataFrame, ridge: pd.DataFrame) -> str:

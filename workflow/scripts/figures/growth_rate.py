@@ -33,6 +33,7 @@ NOTHING = drawing.Nothing(
     "No run of this study has a growth rate: no gradient goes two steps back and stays a number.",
     "Add a sweep with several values of spectral_radius and a sequence_length of 2 or more.",
 )
+RATE = "growth rate per step back\n(change of ln ‖∂L/∂h‖)"
 MEASURED = "#D55E00"
 THEORY: dict[str, tuple[str, dict[str, Any]]] = {  # column: words, line
     "bound_rate": ("upper bound of one step", {"color": "#8a8a8a", "ls": ":", "lw": 1.6}),
@@ -44,13 +45,8 @@ THEORY: dict[str, tuple[str, dict[str, Any]]] = {  # column: words, line
     "rest_rate": ("law at rest", {"color": "#7A3E9D", "ls": (0, (3, 2.5)), "lw": 1.2}),
     "linear_rate": ("linear law", {"color": "#222222", "ls": (0, (3, 2.5)), "lw": 1.0}),
 }
-BARS = {
-    "mean_field_rate": 34,
-    "operating_rate": 24,
-    "dynamic_rate": 34,
-    "rest_rate": 44,
-    "linear_rate": 44,
-}  # points, where nothing is joined; all show
+# points, where nothing is joined; all show
+BARS = {"mean_field_rate": 34, "operating_rate": 24, "dynamic_rate": 34, "rest_rate": 44, "linear_rate": 44}
 USED: dict[str, Any] = {"marker": "x", "ms": 5.5, "mew": 1.1, "ls": ""}
 CROSS = "#444444"
 TURN: dict[str, Any] = {"color": "#555555", "ls": (0, (1, 1.6)), "lw": 1.4}
@@ -61,6 +57,8 @@ PLACE = ("panel", "hue", "colour", "x", "x_name", "x_axis", "sequence_length", "
 ROUNDING = 1e-9  # ln per step: a smaller deviation is rounding
 LEGEND_ENTRY = 0.19  # inches
 BLOCK_NAME = 0.3
+NEAR = 0.006, 0.015  # shares of the width and of the scale: marks that are nearer cover each other
+MARK, MARKS = 5.5, (10.0, 5.0)  # points of a mark; of marks that cover each other, from the first hue to the last
 
 
 def frame(tables: reader.Tables) -> pd.DataFrame:
@@ -89,8 +87,7 @@ def blocks_of(data: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _with_its_own(rows: pd.DataFrame) -> pd.DataFrame:
-    own = {name: rows[name].cat.remove_unused_categories() for name in ("panel", "hue")}
-    return rows.assign(**own)
+    return rows.assign(**{name: rows[name].cat.remove_unused_categories() for name in ("panel", "hue")})
 
 
 def _block(x: str, runs: pd.DataFrame) -> pd.DataFrame:
@@ -113,9 +110,22 @@ def _block(x: str, runs: pd.DataFrame) -> pd.DataFrame:
         values = sorted(runs[x].unique())
         runs = runs.assign(x=runs[x].map(values.index).astype(float), x_name=runs[x].map(number))
     runs = facets.start_hues(facets.panels(runs, panel_axes), hue)
-    return runs.assign(x_axis=x)[[*PLACE, *measures.SCALES, *MEASURED_COLUMNS]].sort_values(
-        ["panel", "hue", "x", "seed"], ignore_index=True
-    )
+    with_operating = np.isfinite(runs["operating_rate"].astype(float))
+    linear = with_operating.any() and runs.loc[with_operating, "predicted_by"].eq("linear law").all()
+    runs = runs.assign(x_axis=x, linear=linear, covered=_covered(runs))
+    columns = [*PLACE, "linear", "covered", *measures.SCALES, *MEASURED_COLUMNS]
+    return runs[columns].sort_values(["panel", "hue", "x", "seed"], ignore_index=True)
+
+
+def _covered(runs: pd.DataFrame) -> bool:
+    """Whether marks of two hues cover each other somewhere: where x is dense, they cannot stand side by side."""
+    known = runs[np.isfinite(runs["growth_rate"].astype(float))]
+    places, hues = np.sort(known["x"].unique()), runs["hue"].nunique()
+    if hues < 2 or len(places) < 2 or _apart(hues) * np.diff(places).min() > NEAR[0] * np.ptp(places):
+        return False
+    means = known.groupby(["panel", "x", "hue"], observed=True)["growth_rate"].mean().unstack()
+    scale = max(0.0, means.max(axis=None)) - min(0.0, means.min(axis=None))
+    return bool((np.diff(np.sort(means.to_numpy(), axis=1), axis=1) < NEAR[1] * scale).any())
 
 
 # ---- facts
@@ -126,14 +136,14 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         return NOTHING.facts()
     blocks, numbers = blocks_of(data), set(data["x_axis"])
     title = turning_headline(study) if data["x_axis"].iloc[0] in measures.SCALES else extremes_headline(study)
-    drawn = [column for column in THEORY if any(_is_drawn(rows, column) for rows in blocks)]
-    theory = [THEORY[column][0] for column in drawn]
+    drawn = [(rows, column) for column in THEORY for rows in blocks if _is_drawn(rows, column)]
+    theory = list(dict.fromkeys(_words(*line) for line in drawn))
     at_rest, most = data[data["rest_rate"].notna()], _most_networks(data)
     shown = [
         *(["theory"] if theory or np.isfinite(data["predicted_rate"].astype(float)).any() else []),
         *(["some lengths" if len(numbers) > 1 else "lengths"] if "sequence_length" in numbers else []),
         *(["blocks"] if len(blocks) > 1 else []),
-        *(column.removesuffix("_rate") for column in drawn),
+        *dict.fromkeys(_drawn(*line).removesuffix("_rate") for line in drawn),
         *(f"by {name}" for name in THEORIES if study.networks["predicted_by"].eq(name).any()),
         *(["used"] if any(_is_marked(rows) for rows in blocks) else []),
         *measures.rest_matrices(at_rest["cell"], at_rest["biased"]),
@@ -143,28 +153,26 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["theory turning"] if any(map(_theory_turns, blocks)) else []),
         *(f"turns by {name}" for name in THEORIES if any(name in _turning_theories(rows) for rows in blocks)),
         *(["deviation"] if np.isfinite(data["deviation"]).any() else []),
-        *(["one test"] if any(_is_joined(rows) for rows in blocks) else []),
+        *(["one test"] if any(map(_is_joined, blocks)) and any(map(study.theory_tests, study.start_parts)) else []),
+        *(["theory lines"] if theory else []),
+        *(["untested"] if (np.isfinite(data["deviation"]) & data["predicted_by"].eq("linear law")).any() else []),
+        *(["covered"] if data["covered"].any() else []),
         *(["interval"] if most > 1 else ["one network"] if most else []),
         *(["zero"] if (data["growth_rate"] == -np.inf).any() else []),
-        *(["theory"] if theory else []),
         *(["hues"] if any(len(rows["hue"].cat.categories) > 1 for rows in blocks) else []),
         *(["radius"] if "spectral_radius" in numbers else []),
         *(["weight scale"] if "weight_scale" in numbers else []),
     ]
     labels = list(dict.fromkeys(label for label in map(_x_label, blocks) if label))
     against = f" against {listed(labels)}" if labels else ""
-    kinds = (
-        facets.alt_list(data["panel"].cat.categories)
-        if len(blocks) == 1
-        else f", {spelled(len(blocks))} below each other"
-    )
+    kinds = f", {spelled(len(blocks))} below each other" if len(blocks) > 1 else ""
+    kinds = kinds or facets.alt_list(data["panel"].cat.categories)
     alt = (
         f"Charts{kinds}: growth rate of the gradient per step back{against}"
         f"{f', with {listed(theory)} as lines' if theory and len(blocks) == 1 else ''}"
         f"{'; below, measured minus predicted' if 'deviation' in shown else ''}. {title}"
     )
-    networks = study.networks
-    bound = bound_sentence(networks) if "bound" in shown else ""
+    networks, bound = study.networks, bound_sentence(study.networks) if "bound" in shown else ""
     claims = [
         clear_deviations(study),
         *prediction_sentences(networks),
@@ -219,9 +227,12 @@ def _theory_turns(data: pd.DataFrame) -> bool:
 
 
 def _is_drawn(data: pd.DataFrame, column: str) -> bool:
-    """Of two hues two theories are drawn, of more the prediction alone."""
+    """Of two hues two theories are drawn, of more the prediction alone. Of two that are linear, the law that predicts them."""
     hues = len(data["hue"].cat.categories)
-    if hues > 1 and column in ("bound_rate", "linear_rate"):
+    if hues > 1 and column in (
+        "bound_rate",
+        "linear_rate" if hues > 2 or not data["linear"].iloc[0] else "operating_rate",
+    ):
         return False
     if column == "bound_rate" and data["x_axis"].iloc[0] not in measures.SCALES:
         return False  # far above everything else: it would only stretch the scale
@@ -241,9 +252,16 @@ def _drawn(data: pd.DataFrame, column: str) -> str:
     return "predicted_rate" if len(data["hue"].cat.categories) > 2 and column == "operating_rate" else column
 
 
+def _words(data: pd.DataFrame, column: str) -> str:
+    """What a line is called; the prediction, by its theory where that is one for all."""
+    if _drawn(data, column) != "predicted_rate":
+        return THEORY[column][0]
+    predicted = data.loc[np.isfinite(data["predicted_rate"].astype(float)), "predicted_by"]
+    return f"prediction by {predicted.iloc[0]}" if predicted.nunique() == 1 else "prediction by the theory used"
+
+
 def _x_label(data: pd.DataFrame) -> str:
-    axis = str(data["x_axis"].iloc[0])
-    return axis_label(axis) if axis else ""
+    return axis_label(axis) if (axis := str(data["x_axis"].iloc[0])) else ""
 
 
 def draw(data: pd.DataFrame) -> Figure:
@@ -258,7 +276,8 @@ def draw(data: pd.DataFrame) -> Figure:
     places = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False)
     for place, rows in zip(places[:, 0], blocks, strict=True):
         sweeps = f"Sweep{'s' if ' and ' in rows['sweeps'].iloc[0] else ''} {rows['sweeps'].iloc[0]}"
-        place.suptitle(layout.wrapped(sweeps, 84), x=0.01, ha="left", fontsize=11, color=figure_style.FAINT)
+        sweeps = layout.wrapped(sweeps, layout.columns(84, 40))
+        place.suptitle(sweeps, x=0.01, ha="left", fontsize=11, color=figure_style.FAINT)
         _draw_block(place, rows)
     return figure
 
@@ -277,7 +296,7 @@ def _height(data: pd.DataFrame) -> float:
     names, columns, strip, turning_words = _places(data)
     groups = [group for group in _legend(data) if group]
     rows, (upper, lower) = math.ceil(len(names) / columns), _heights(len(names), columns, strip)
-    more = _more_height(len(names), columns, turning_words[0], groups)
+    more = _more_height(len(names), columns, turning_words[0], groups) + _slant_height(data, names, columns)
     if layout.on_phone():  # a long legend must not take its room from the panels
         more += LEGEND_ENTRY * max(0, sum(map(len, groups)) - 4)
     return rows * (upper + lower + 0.3) + 1.1 + more
@@ -291,15 +310,12 @@ def _draw_block(figure: Figure | SubFigure, data: pd.DataFrame) -> None:
         rows = data[data["panel"] == name]
         _panel(upper, rows, _is_marked(data))
         _title(upper, name if len(names) > 1 else "", turning_words[i], columns)
-        _ticks(upper, rows)
+        _ticks(upper, rows, columns)
         if lower is not None:
             _strip(lower, rows)
-            _ticks(lower, rows)
+            _ticks(lower, rows, columns)
             upper.tick_params(labelbottom=False)
-        for ax, text in (
-            (upper, "growth rate per step back\n(change of ln ‖∂L/∂h‖)"),
-            (lower, "measured −\npredicted"),
-        ):
+        for ax, text in ((upper, RATE), (lower, "measured −\npredicted")):
             if ax is not None:
                 ax.set(xlabel="", ylabel="" if i % columns else text)
                 ax.tick_params(labelleft=i % columns == 0)
@@ -311,21 +327,22 @@ def _draw_block(figure: Figure | SubFigure, data: pd.DataFrame) -> None:
         if data["deviation"].astype(float).abs().max() < ROUNDING:  # not a scale of 10⁻¹⁶
             pairs[0][1].set_ylim(-0.01, 0.01)
     across = layout.columns(min(3, len(groups)), 1)
-    figure.legend(handles=_in_columns(groups), loc="outside lower center", ncols=across)
-
-
-def _in_columns(groups: list[list[Line2D]]) -> list[Line2D]:
-    """Entries of groups, so filled up that each group is a column of the legend; on a phone, below each other."""
-    most = max(map(len, groups))
-    if layout.on_phone() or most > 6:
-        return [entry for group in groups for entry in group]
-    return [entry for group in groups for entry in [*group, *[Line2D([], [], ls="", label=" ")] * (most - len(group))]]
+    figure.legend(handles=layout.in_columns(groups), loc="outside lower center", ncols=across)
 
 
 def _more_height(count: int, columns: int, words: str, groups: list[list[Line2D]]) -> float:
     """Inches that a long legend and several lines above a panel take, so that they are not taken from the panels."""
-    entries = len(_in_columns(groups)) if layout.on_phone() else max(map(len, groups))
+    entries = len(layout.in_columns(groups)) if layout.on_phone() else max(map(len, groups))
     return 0.2 * max(0, entries - 4) + 0.18 * words.count("\n") * math.ceil(count / columns)
+
+
+def _slant_height(data: pd.DataFrame, names: list[Any], columns: int) -> float:
+    """Inches that names at a slant take below their panels, so that they are not taken from the panels."""
+    if data["x_axis"].iloc[0] in ("", *measures.SCALES):
+        return 0.0
+    words = [data.loc[data["panel"] == name, "x_name"].unique() for name in names]
+    down = [layout.slant_height(list(each), layout.width() / columns) for each in words]
+    return sum(max(down[i : i + columns]) for i in range(0, len(down), columns))
 
 
 def _heights(count: int, columns: int, strip: bool) -> tuple[float, float]:
@@ -341,11 +358,8 @@ def _grid(figure: Figure | SubFigure, count: int, columns: int, strip: bool) -> 
     upper, lower = _heights(count, columns, strip)
     heights = [upper, lower] * rows if strip else [upper] * rows
     axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
-    pairs = [
-        (axes[2 * r, c], axes[2 * r + 1, c]) if strip else (axes[r, c], None)
-        for r in range(rows)
-        for c in range(columns)
-    ]
+    places = [(r, c) for r in range(rows) for c in range(columns)]
+    pairs = [(axes[2 * r, c], axes[2 * r + 1, c]) if strip else (axes[r, c], None) for r, c in places]
     for pair in pairs[count:]:
         for ax in pair:
             if ax is not None:
@@ -360,7 +374,7 @@ def _grid(figure: Figure | SubFigure, count: int, columns: int, strip: bool) -> 
     return pairs[:count]
 
 
-def _ticks(ax: Axes, rows: pd.DataFrame) -> None:
+def _ticks(ax: Axes, rows: pd.DataFrame, columns: int) -> None:
     """Names under their places; a radius has its number, and what does not vary has no axis."""
     if not rows["x_axis"].iloc[0]:
         ax.set_xticks([])
@@ -368,9 +382,9 @@ def _ticks(ax: Axes, rows: pd.DataFrame) -> None:
         ax.set_xlim(-0.35, 0.35)
     elif rows["x_axis"].iloc[0] not in measures.SCALES:
         places = rows.drop_duplicates("x").sort_values("x")
-        names = [layout.wrapped(name, 14) for name in places["x_name"]]
-        ax.set_xticks(places["x"], names)
+        ax.set_xticks(places["x"], [layout.wrapped(name, 14) for name in places["x_name"]])
         ax.set_xlim(places["x"].min() - 0.6, places["x"].max() + 0.6)
+        layout.slant(ax, layout.width() / columns)
 
 
 def _dodged(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, str]]:
@@ -378,7 +392,7 @@ def _dodged(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, str]]:
     hues = list(rows["hue"].cat.categories)
     places = np.sort(rows["x"].unique())
     step = float(np.diff(places).min()) if len(places) > 1 else 1.0
-    shift = (np.arange(len(hues)) - (len(hues) - 1) / 2) * min(0.12, 0.32 / len(hues)) * step
+    shift = (np.arange(len(hues)) - (len(hues) - 1) / 2) * _apart(len(hues)) * step
     dodged = []
     for hue, hue_rows in rows.groupby("hue", observed=True):
         i = hues.index(hue)
@@ -387,16 +401,23 @@ def _dodged(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, str]]:
     return dodged
 
 
-def _interval(values: Any) -> tuple[float, float]:
-    """The 95 % interval of a mean over networks, for seaborn."""
-    average = statistics.mean(np.asarray(values, dtype=float))
-    return (average.low, average.high) if math.isfinite(average.low) else (average.value, average.value)
+def _apart(hues: int) -> float:
+    """How far marks of two hues stand apart, as a share of the step between two places."""
+    return min(0.12, 0.32 / hues)
 
 
 def _aside(rows: pd.DataFrame) -> float:
     """How far beside its mean a network stands, where x is a name; not so far that it meets the next hue."""
     x, beside_a_name = str(rows["x_axis"].iloc[0]), 0.1 if len(rows["hue"].cat.categories) == 1 else 0.05
     return {**dict.fromkeys(measures.SCALES, 0.0), "": 0.03}.get(x, beside_a_name)
+
+
+def _size(hue_rows: pd.DataFrame) -> float:
+    """Points of a hue's marks. Where marks cover each other, the larger lie behind, so that all show."""
+    if not hue_rows["covered"].iloc[0]:
+        return MARK
+    hues = hue_rows["hue"].cat.categories
+    return float(np.linspace(*MARKS, len(hues))[hues.get_loc(hue_rows["hue"].iloc[0])])
 
 
 def _points(ax: Axes, rows: pd.DataFrame, column: str, gid: str) -> None:
@@ -411,15 +432,10 @@ def _points(ax: Axes, rows: pd.DataFrame, column: str, gid: str) -> None:
             sns.scatterplot(beside, x="x", y=column, ax=ax, color=colour, s=13, alpha=0.35, linewidth=0, legend=False)
             ax.collections[-1].set_gid("networks")
         before = len(ax.lines)
-        style: dict[str, Any] = {
-            "markersize": 5.5,
-            "err_kws": {"linewidth": 1.6},
-            "linestyle": "none",
-            "markeredgecolor": "white",
-        }
+        style: dict[str, Any] = {"markersize": _size(hue_rows), "linestyle": "none", "markeredgecolor": "white"}
         sns.pointplot(
-            known, x="x", y=column, ax=ax, errorbar=_interval, native_scale=True, color=colour, marker=marker,
-            markeredgewidth=0.6, zorder=4, **style,
+            known, x="x", y=column, ax=ax, errorbar=statistics.ends_of_mean, native_scale=True, color=colour, marker=marker,
+            markeredgewidth=0.6, zorder=4, err_kws={"linewidth": 1.6}, **style,
         )  # fmt: skip
         ax.lines[before].set_gid(gid)
         for line in ax.lines[before + 1 :]:
@@ -430,15 +446,10 @@ def _panel(ax: Axes, rows: pd.DataFrame, mark: bool) -> None:
     ax.axhline(0.0, color="#444444", lw=0.8, zorder=0)
     _theory(ax, rows)
     for hue_rows, colour, _ in _dodged(rows) if mark else []:
-        measured = hue_rows[
-            np.isfinite(hue_rows["growth_rate"].astype(float))
-        ]  # a mean of other networks than the dot's would mislead
-        predicted = measured["predicted_rate"].astype(float)
-        mean = (
-            predicted.where(np.isfinite(predicted).groupby(measured["x"]).transform("all"))
-            .groupby(measured["x"])
-            .mean()
-        )
+        # a mean of other networks than the dot's would mislead
+        measured = hue_rows[np.isfinite(hue_rows["growth_rate"].astype(float))]
+        predicted, x = measured["predicted_rate"].astype(float), measured["x"]
+        mean = predicted.where(np.isfinite(predicted).groupby(x).transform("all")).groupby(x).mean()
         ax.plot(mean.index, mean, color=CROSS if colour == MEASURED else colour, gid="used", zorder=3, **USED)
     _points(ax, rows, "growth_rate", "measured")
     if rows["x_axis"].iloc[0] in measures.SCALES:
@@ -466,7 +477,7 @@ def _theory(ax: Axes, rows: pd.DataFrame) -> None:
                 style |= _bar(column, 1.0 if len(hues) == 1 else 0.5)
             elif mean.notna().sum() < 2:  # a line of one place is invisible
                 style |= _bar(column, 0.5)
-            ax.plot(mean.index, mean, gid=column.removesuffix("_rate"), zorder=2, **style)
+            ax.plot(mean.index, mean, gid=_drawn(rows, column).removesuffix("_rate"), zorder=2, **style)
 
 
 def _mean_theory(rows: pd.DataFrame, column: str) -> pd.Series:
@@ -564,13 +575,13 @@ def _legend(data: pd.DataFrame) -> list[list[Line2D]]:
 def _legend_of_theory(data: pd.DataFrame, several: bool) -> list[Line2D]:
     """Bars where bars are drawn, lines where lines are."""
     handles = []
-    for column, (words, line) in THEORY.items():
+    for column, (_, line) in THEORY.items():
         if _is_drawn(data, column):
             style = line | ({"color": figure_style.FAINT, "lw": 1.4} if several else {})
             if not _has_line(data, column):
                 style |= _bar(column, 0.5)
-            words = "predicted" if _drawn(data, column) == "predicted_rate" else words
-            handles.append(Line2D([], [], label=f"theory: {words}" if column != "bound_rate" else words, **style))
+            said = "" if column == "bound_rate" or _drawn(data, column) == "predicted_rate" else "theory: "
+            handles.append(Line2D([], [], label=said + _words(data, column), **style))
     if _is_marked(data):
         handles.append(
             Line2D([], [], color=figure_style.FAINT if several else CROSS, label="prediction: theory used", **USED)

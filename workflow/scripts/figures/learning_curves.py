@@ -38,7 +38,7 @@ LONGEST_DIRECT = 24  # letters: a longer name at the end of a curve would leave 
 SAME = 1e-6  # relative difference of curves that coincide
 NEAR = 0.012  # share of the scale that a line is wide
 MOST_OF = 0.75  # share of its points at which a curve that is hidden is so near
-HEIGHT = 2.2
+HEIGHT, AROUND_ALL = 2.2, 1.1  # inches of a row of panels, and around all
 BELOW = "below the held-out loss of a prediction without memory"  # the dashed line, of other sequences than the curves
 _DASHES: dict[int, Any] = {0: "", 1: (4, 2), 2: (1.2, 1.8)}  # of curves that lie on each other, from the lowest
 APART = 0.05  # hues whose networks without memory differ less in their loss share one dashed line
@@ -361,7 +361,7 @@ def draw(data: pd.DataFrame) -> Figure:
     data = data.dropna(subset=["panel"])
     counts = [rows["panel"].nunique() for _, rows in data.groupby("part", sort=True)]
     panels, paint, drawn = list(data["panel"].cat.categories), facets.hues(data), drawn_hues(data)
-    figure, axes = layout.grid_by_part(counts, layout.columns(2 if max(counts) == 4 else 3), HEIGHT, 1.1)
+    figure, axes = layout.grid_by_part(counts, layout.columns(2 if max(counts) == 4 else 3), HEIGHT, AROUND_ALL)
     medians, banded = curves(data), _banded(data)
     for ax, panel, at_end in zip(axes, panels, layout.right_ends(axes, data), strict=True):
         rows = data[data["panel"] == panel]
@@ -484,7 +484,7 @@ def _labels(
             words = [_short(asked, rows, hue) for hue in group]
             words = [words[0], *(f"= {word}" for word in words[1:])]  # below each other, from the top
             labels += [(end, word, paint[hue][0]) for word, hue in zip(words[::-1], group[::-1], strict=True)]
-    layout.label_lines(ax, labels, gap=0.19 / HEIGHT)
+    layout.label_lines(ax, labels, gap=layout.line_gap(ax, AROUND_ALL))
 
 
 def _direct(asked: str, hues: list[str]) -> bool:

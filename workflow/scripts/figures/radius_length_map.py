@@ -31,6 +31,8 @@ BOUNDS = (int(REGIME_DECADES), 10, 30, 100)  # decades; the first is where "stab
 COLOURS = {"blue": "blue vanishing", "pale": "white stable", "red": "red exploding"}
 GROUP = ["panel", "row", "sequence_length"]
 Edge = list[tuple[float, float]]
+BORDER, UNDERLAY = 3.0, 2.6  # points: of the border, and of the white below theory's
+SHARED = 6.5  # points of the border where theory's covers it: it shows on both sides
 MOST_COLUMNS = 16  # more have no room for numbers
 
 
@@ -112,6 +114,7 @@ def facts(data: pd.DataFrame, _: Study) -> drawing.Facts:
     shown = [
         *(["border"] if any(_borders(table) for table in _tables(data)) else []),
         *(["theory"] if any(_theory_borders(rows) for rows in _panels(data)) else []),
+        *(["together"] if any(map(_together, _panels(data))) else []),
         *(["split"] if not data["agree"].all() else []),
         *(["several"] if data["networks"].max() > 1 else []),
         *_colours_there(data),
@@ -285,12 +288,13 @@ def _panel(
         linecolor="white", annot=texts if numbers else False, fmt="", annot_kws={"fontsize": 9},
         xticklabels=False, yticklabels=False,  # seaborn would lay out the figure once for each label, and keep it all
     )  # fmt: skip
+    theory, borders = _theory_borders(cells), _borders(table)
+    widths = [SHARED if edge in theory else BORDER for edge in borders]
     ax.add_collection(
-        LineCollection(_borders(table), colors=style.INK, linewidths=3.0, capstyle="round", gid="border", zorder=4)
+        LineCollection(borders, colors=style.INK, linewidths=widths, capstyle="round", gid="border", zorder=4)
     )
-    theory = _theory_borders(cells)
     for paint, width, style_of, gid in (
-        ("white", 2.6, "-", "theory underlay"),
+        ("white", UNDERLAY, "-", "theory underlay"),
         ("#111111", 1.5, (0, (2.5, 1.6)), "theory"),
     ):
         ax.add_collection(LineCollection(theory, colors=paint, linewidths=width, linestyles=[style_of], capstyle="butt", gid=gid, zorder=4.5))  # fmt: skip
@@ -314,6 +318,12 @@ def _theory_borders(cells: pd.DataFrame) -> list[Edge]:
     """Edges between cells of which theory says vanish, stay and explode: its rate over T − 1 steps passes ±2 decades there."""
     values = _table(cells, "predicted").to_numpy(dtype=float)
     return _edges(np.where(np.isnan(values), np.nan, np.sign(values) * (np.abs(values) > BOUNDS[0])))
+
+
+def _together(cells: pd.DataFrame) -> bool:
+    """Whether the border and theory's share an edge."""
+    theory = _theory_borders(cells)
+    return any(edge in theory for edge in _borders(_table(cells, "median")))
 
 
 def _edges(kinds: np.ndarray) -> list[Edge]:

@@ -123,6 +123,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     """One row a run and quality: ``value``, and ``score``, which is lower for the better. ``remedy`` names the run's settings, the best result first.
 
     Of several tasks it is that with the most runs. ``no_result``: every run of the remedy broke down. It has no held-out values and stands last.
+    ``flossed``: its networks were flossed before.
     """
     known = {column.name for column in columns_of("runs")}
     asked = [name for name in QUALITIES if name in known]
@@ -200,7 +201,7 @@ def _rows(name: str, chosen: dict[str, Any], runs: pd.DataFrame, asked: Iterable
     no_result = bool(runs["broken"].all())
     if no_result:
         data.loc[data["quality"].isin(RESULTS), "value"] = math.nan
-    return data.assign(remedy=name, where=where, no_result=no_result, metric=runs["metric"].iloc[0], baseline=runs["baseline"].mean())  # fmt: skip
+    return data.assign(remedy=name, where=where, no_result=no_result, metric=runs["metric"].iloc[0], baseline=runs["baseline"].mean(), flossed=bool(runs["flossing"].gt(0).any()))  # fmt: skip
 
 
 def _in_order(data: pd.DataFrame) -> pd.DataFrame:
@@ -319,6 +320,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     said = [_claim(data, name, each) for name, each in best.items()]
     claims = [_of_task(data), f"Where a row says nothing else, it is {usual}." if usual else "", _without_result(data), *said, _cut(data)]  # fmt: skip
     shown = [*best, *(["interval"] if data["seed"].nunique() > 1 else [])]
+    shown += [f"geometric: {QUALITIES[name].label}" for name in best if QUALITIES[name].log and "interval" in shown]
+    shown += ["flossing"] if data["flossed"].any() else []
     shown += ["cut"] if len(data["remedy"].cat.categories) > MOST_REMEDIES else []
     shown += ["median"] if np.isinf(data.loc[data["quality"] != "updates_to_success", "value"]).any() else []
     shown += ["clear"] if any(each.clear for each in best.values()) else []

@@ -266,9 +266,8 @@ def draw(data: pd.DataFrame) -> Figure:
         return NOTHING.draw()
     counts = [rows["panel"].nunique() for _, rows in data.groupby("part", sort=True)]
     slots = int(data.groupby("panel", observed=True)["middle"].nunique().max())
-    figure, axes = layout.grid_by_part(
-        counts, layout.columns(3 if slots <= 12 and max(counts) != 4 else 2 if slots <= 36 else 1), 2.6, 1.1
-    )
+    columns = layout.columns(3 if slots <= 12 and max(counts) != 4 else 2 if slots <= 36 else 1)
+    figure, axes = layout.grid_by_part(counts, columns, 2.6, 1.1 + _slant_height(data, columns))
     paint, averages = facets.hues(data), means(data)
     scales = {metric: limits(rows) for metric, rows in data.groupby("metric")}
     for ax, panel in zip(axes, data["panel"].cat.categories, strict=True):
@@ -282,6 +281,15 @@ def draw(data: pd.DataFrame) -> Figure:
             layout.under_title(ax, f"{broken} of {len(rows)} broke down (×)")
     _finish(figure, axes, data, paint)
     return figure
+
+
+def _slant_height(data: pd.DataFrame, columns: int) -> float:
+    """Inches that names at a slant take below the panels of every part, so that they are not taken from the panels."""
+    inches = layout.width() / min(columns, data["panel"].nunique())
+    down = data.groupby("panel", observed=True)["tick"].agg(
+        lambda own: layout.slant_height([layout.wrapped(each, 14) for each in own.unique()[:MOST_TICKS]], inches)
+    )
+    return float(down.groupby(data.groupby("panel", observed=True)["part"].first()).max().sum())
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, averages: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> None:
@@ -385,25 +393,10 @@ def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[st
         ax.tick_params(labelleft=first)
         ax.set_ylabel(LABELS[metric] if first else "")
         ax.set_xlabel(axis_label(axis) if axis and lowest else "")
-        _slant(ax, inches)
+        layout.slant(ax, inches)
     handles = _legend(data, paint)
     if handles:
         layout.legend_below(figure, handles, most=5, on_a_phone=2)
-
-
-def _slant(ax: Axes, inches: float) -> None:
-    texts = [label.get_text().replace("_\n", "_").replace("\n", " ") for label in ax.get_xticklabels()]
-    letters = int((inches - 0.8) / (0.085 * max(1, len(texts)))) - 2
-    narrow = [layout.wrapped(text, max(5, letters)) for text in texts]
-    if all(
-        len(line) <= letters for text in narrow for line in text.split("\n")
-    ):  # words on several lines are read more easily
-        ax.set_xticks(ax.get_xticks(), narrow)
-    words = [max(label.get_text().split("\n"), key=len) for label in ax.get_xticklabels()]
-    if words and len(words) * (max(map(len, words)) + 2) * 0.085 > inches - 0.8:
-        ax.tick_params(axis="x", labelrotation=35)
-        for label in ax.get_xticklabels():
-            label.set(ha="right", rotation_mode="anchor")
 
 
 def _legend(data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) -> list[Line2D]:

@@ -89,7 +89,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     """Run × when × lag: log10 of ‖∂L/∂h_t‖ relative to the last step's, of the runs that are drawn.
 
     Every row repeats the ``first`` and ``final`` value of its run at the first step, before and after training. ``beside`` are the
-    settings that panels side by side share, ``group`` is their number. A run that is not drawn has one row without lag.
+    settings that panels side by side share, ``group`` is their number. ``ends``: some of its sequences end before step T. A run that is not drawn has one row without lag.
     So has a run that broke down: it has no gradient after training.
     """
     runs = facets.trained_panels(tables.study, lambda part: part.axes, most=10**6, every=True)
@@ -100,6 +100,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
         return pd.DataFrame()
     ends = first_step_ends(tables, runs, moments)
     runs = _placed(tables.study.trained_parts, runs.merge(ends, on="run_key", how="left"))
+    runs["ends"] = runs["run_key"].isin(reader.with_other_losses(tables, runs))
     drawn = runs.dropna(subset=["panel", "final"])
     with_lags = drawn.merge(relative_norms(tables, drawn, moments), on="run_key")
     without_lags = runs[~runs["run_key"].isin(with_lags["run_key"])]
@@ -209,7 +210,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["broken"] if broken else []),
         *(["zero"] if (data["relative"] == -math.inf).any() else []),
         *(["every"] if (runs["task_loss_at"] == "every").any() else []),
-        *(["own data"] if runs["data"].notna().any() else []),
+        *(["ends"] if (runs["ends"] & (runs["task_loss_at"] == "last")).any() else []),
         *(["band"] if data["seed"].nunique() > 1 else []),
         *(["scales"] if len(set(scale.values())) > 1 else []),
         *(["cut"] if _cut(drawn, scale) else []),
@@ -261,14 +262,14 @@ def _lost(runs: pd.DataFrame, broken: int) -> str:
 def _without_last_step(runs: pd.DataFrame) -> str:
     """How many runs recorded a gradient that cannot be compared with the last step's, because that is exactly zero."""
     recorded = runs[runs["last_update"].notna()]
-    count = int(recorded[["first", "final"]].isna().any(axis=1).sum())
+    lost = recorded[recorded[["first", "final"]].isna().any(axis=1)]
+    count = len(lost)
     if not count:
         return ""
     total = marked_count(len(runs), "runs_trained")
     text = f"{marked_count(count, 'runs_without_last_step')} of {total} runs {'is' if count == 1 else 'are'} left out, and not counted above."
     text += " At the last step their gradient is exactly zero, before training or after it, so nothing can be compared with it."
-    ragged = recorded["data"].notna().any()
-    return f"{text} That is so where no sequence of a batch has all T steps." if ragged else text
+    return f"{text} That is so where no sequence of a batch has all T steps." if lost["ends"].any() else text
 
 
 def _zero(zero: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,8 @@ from study.report.words import named, number, plain
 
 DECADES, WITHIN_DECADE = (1.0,), (1.0, 2.0, 5.0)  # steps of ticks on a logarithmic axis
 LETTERS_PER_INCH = 10.5  # of a legend, beside its handle
+LEAST_HIGH = 1.6  # inches of a row: the label of its axis and the names at the ends of its lines have their places
+A_LINE, AROUND_A_PANEL = 0.14, 0.75  # inches of a line of words, and of what stands above and below a panel
 _WIDTH: ContextVar[float] = ContextVar("width", default=PAGE_WIDTH)
 
 
@@ -127,12 +130,14 @@ def grid(
 
 
 def grid_by_part(counts: Sequence[int], columns: int, height: float, extra: float = 1.3) -> tuple[Figure, list[Axes]]:
-    """As ``grid`` without shared axes; every part of the study, of ``counts`` panels, begins a row of its own if parts have several."""
-    if columns > 1 and max(counts) == 1:
-        counts = [len(counts)]
-    columns = min(columns, max(counts))
+    """As ``grid`` without shared axes; every part of the study, of ``counts`` panels, begins a row of its own if it has several.
+
+    Parts of one panel that follow each other share rows. Rows of many are lower, but not lower than ``LEAST_HIGH``.
+    """
+    columns = min(columns, max(counts) if max(counts) > 1 else len(counts))
+    counts = _sharing_rows(counts) if columns > 1 else counts
     rows = [math.ceil(count / columns) for count in counts]
-    high = height if on_phone() else min(height, 10.5 / sum(rows)) if columns > 1 else height
+    high = height if on_phone() or columns == 1 else row_height(height, sum(rows))
     figure = Figure(figsize=(width(), sum(rows) * high + extra), layout="constrained")
     axes = figure.subplots(sum(rows), columns, squeeze=False)
     used: list[Axes] = []
@@ -142,6 +147,28 @@ def grid_by_part(counts: Sequence[int], columns: int, height: float, extra: floa
         for unused in part_axes[count:]:
             unused.remove()
     return figure, used
+
+
+def _sharing_rows(counts: Sequence[int]) -> list[int]:
+    """The counts of panels, those of parts with one panel that follow each other as one."""
+    return [
+        total
+        for single, own in itertools.groupby(counts, lambda count: count == 1)
+        for total in ([len(list(own))] if single else own)
+    ]
+
+
+def line_gap(ax: Axes, around: float) -> float:
+    """The height of a line of words as a share of a panel's, of a figure with so many inches ``around`` its rows; for ``label_lines``."""
+    place, figure = ax.get_subplotspec(), ax.get_figure(root=True)
+    rows = place.get_gridspec().nrows if place else 1
+    row = (figure.get_size_inches()[1] - around) / rows if figure else 2.0
+    return A_LINE / (row - AROUND_A_PANEL)
+
+
+def row_height(height: float, rows: int) -> float:
+    """Inches of one row of so many that the figure would be too high with all of ``height``."""
+    return min(height, max(LEAST_HIGH, 10.5 / rows))
 
 
 def edges(axes: Sequence[Axes], data: pd.DataFrame) -> list[tuple[bool, bool, bool]]:
@@ -232,6 +259,31 @@ def by_lag(data: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame, float], None]
     return figure
 
 
+def slant(ax: Axes, inches: float) -> None:
+    """Names below an axis, so wrapped that they stand side by side in a panel of this width; where they do not, at a slant."""
+    texts = [label.get_text() for label in ax.get_xticklabels()]
+    ax.set_xticks(ax.get_xticks(), _side_by_side(texts, inches))
+    if slant_height(texts, inches):
+        ax.tick_params(axis="x", labelrotation=35)
+        for label in ax.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+
+
+def slant_height(names: list[str], inches: float) -> float:
+    """Inches that the names of ``slant`` reach further down than side by side; 0 where they stand so."""
+    longest = max((len(line) for name in _side_by_side(names, inches) for line in name.split("\n")), default=0)
+    return 0.05 * longest if len(names) * (longest + 2) * 0.085 > inches - 0.8 else 0.0
+
+
+def _side_by_side(names: list[str], inches: float) -> list[str]:
+    """Names in lines so short that they have their places; as they are where a word is too long for that."""
+    whole = [name.replace("_\n", "_").replace("\n", " ") for name in names]
+    letters = int((inches - 0.8) / (0.085 * max(1, len(names)))) - 2
+    narrow = [wrapped(name, max(5, letters)) for name in whole]
+    fits = all(len(line) <= letters for name in narrow for line in name.split("\n"))
+    return narrow if fits else names  # words on several lines are read more easily
+
+
 def panel_title(axes: Axes, text: str, wide: int = 30) -> None:
     """A panel's name above its left corner, wrapped."""
     axes.set_title(wrapped(str(text), wide), loc="left")
@@ -264,6 +316,14 @@ def handles(axis: str | None, values: Sequence[Any], most: int = 12, line: bool 
         )
         for i, value in enumerate(spread(list(values), most))
     ]  # fmt: skip
+
+
+def in_columns(groups: list[list[Line2D]]) -> list[Line2D]:
+    """Entries of groups, so filled up that each group is a column of the legend; on a phone, below each other."""
+    most = max(map(len, groups))
+    if on_phone() or most > 6:
+        return [entry for group in groups for entry in group]
+    return [entry for group in groups for entry in [*group, *[Line2D([], [], ls="", label=" ")] * (most - len(group))]]
 
 
 def headline(figure: Figure, text: str) -> None:

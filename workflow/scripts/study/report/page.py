@@ -156,7 +156,7 @@ def page(
         axes=described_axes(),
         css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         study=study,
-        how=how_measured(study),
+        how=how_measured(study, data),
         notes=notes_of(config, data),
         figures=[each for each in figures if each["drawn"]],
         judged_apart=listed(apart) if apart else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -144,11 +145,14 @@ def notes_of(config: Mapping[str, Any], data: Mapping[str, Mapping[str, Any]]) -
         data: by task, what was written about its sequences: ``report`` and ``warnings``.
     """
     of_data = [
-        f"Sequences of {task}: {line}"
-        for task, facts in data.items()
-        for line in [*(each for each in facts["report"] if "end earlier" in each), *facts["warnings"]]
+        f"Sequences of {task}: {line}" for task, facts in data.items() for line in [*_early(facts), *facts["warnings"]]
     ]
     return [f"{_in_words(note)}." for note in [*about_numbers(config), *of_data]]
+
+
+def _early(facts: Mapping[str, Any]) -> list[str]:
+    """What was written about sequences that end before others."""
+    return [line for line in facts["report"] if "end earlier" in line]
 
 
 def _in_words(note: str) -> str:
@@ -172,8 +176,8 @@ def _theory_unsettled(networks: pd.DataFrame, unpredicted: int) -> str:
     return "" if not count else "all" if count == unpredicted else f"{number_of} of them"
 
 
-def how_measured(study: Study) -> dict[str, Any]:
-    """What the page says of window, ruler and tests: only of what this study has."""
+def how_measured(study: Study, data: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> dict[str, Any]:
+    """What the page says of window, ruler and tests: only of what this study has. ``data`` as in ``notes_of``."""
     networks = study.networks
     partly_dead = len(measures.partly_dead(networks))
     unsettled = len(measures.never_settled(networks))
@@ -185,7 +189,7 @@ def how_measured(study: Study) -> dict[str, Any]:
         "networks": len(networks),
         "own_cells": sorted({cell.partition(SEPARATOR)[0] for cell in study.all_runs["cell"] if cell not in CELLS}),
         "one_step": marked_count(one_step, "starts_of_one_step") if one_step else "",
-        "own_data": bool(networks["data"].notna().any()) if len(networks) else False,
+        "ends_apart": bool(networks["task"].isin([task for task, facts in data.items() if _early(facts)]).any()),
         "built_in": bool(study.all_runs["cell"].isin(list(CELLS)).any()),
         "window": _window(networks),
         "rulers": [

@@ -62,6 +62,12 @@ def mean(values: np.ndarray) -> Interval:
     return Interval(middle, middle - half, middle + half)
 
 
+def ends_of_mean(values: np.ndarray) -> tuple[float, float]:
+    """The interval of a mean for seaborn; the mean itself where it has none."""
+    average = mean(values)
+    return (average.low, average.high) if math.isfinite(average.low) else (average.value, average.value)
+
+
 def median(values: np.ndarray) -> Interval:
     """A median over networks with the exact interval of order statistics (Thompson 1936), for values that may be infinite.
 
