@@ -204,7 +204,7 @@ def test_spectra_that_agree_are_not_listed(scales: reader.Tables, make_study: An
     alone = make_study(grid(**PROPAGATION, sequence_length=9, spectra=True))
     told = words(spectra.facts(spectra.frame(alone), alone.study))
     assert (
-        "The measured growth rate is 0.001 a step from this exponent" in told
+        "The measured growth rate and this exponent are 0.001 a step apart." in told
         and "median network" not in told
         and "In no network" not in told
     )
