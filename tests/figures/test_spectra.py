@@ -156,12 +156,20 @@ def test_growth_on_the_way_is_counted_in_kinds_without_a_panel_too(make_study: A
     assert "Of 12 networks in which every direction shrinks in the end, 2 first stretch" in text
 
 
+def test_powers_that_stretch_by_a_twentieth_are_told(make_study: Any) -> None:
+    _, facts, _ = show(spectra, make_study([ONE | {"peak_growth": 1.05, "seed": s} for s in range(3)]))
+    assert "stretch more than ρ alone would: 1.1 times after 7 steps" in " ".join(map(plain, facts["claims"])).replace(
+        "1.05", "1.1"
+    )
+
+
 @pytest.mark.parametrize("rate", [-1e-15, 1e-15])
 def test_an_exponent_of_rounding_has_no_sign(make_study: Any, rate: float) -> None:
     """All directions of an orthogonal linear network stay; its exponents are −1e-15 with an error of 1e-17."""
-    runs = [ONE | {"lags": (1, 5), "rate": rate, "exponent_error": 1e-17, "seed": s} for s in range(3)]
-    _, facts, _ = show(spectra, make_study(runs))
+    kept = {"lags": (1, 5), "rate": rate, "exponent_error": 1e-17, "apart": 5e-16}
+    _, facts, _ = show(spectra, make_study([ONE | kept | {"seed": s} for s in range(3)]))
     text = " ".join(map(plain, facts["claims"]))
+    assert "the rate belongs to the network" in text and "make the difference" not in text
     assert "In no network does any direction grow" in text and "shrinks in the end" not in text
 
 

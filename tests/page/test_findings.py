@@ -158,6 +158,7 @@ def test_networks_that_forget_their_start_are_told_from_those_that_do_not() -> N
     def network(activation: str, rho: float, seed: int) -> dict[str, Any]:
         apart = activation == "tanh" and rho > 1.2
         copies = {
+            "linear_rate": math.log(rho) if activation == "identity" else math.nan,
             "correlation": 0.4 + 0.01 * seed if apart else 1.0,
             "depth_scale": 7.0 if apart else 10.0 * rho + seed,
         }
@@ -182,6 +183,15 @@ def test_networks_that_forget_their_start_are_told_from_those_that_do_not() -> N
     assert "forget" not in said(
         [network("identity", rho, s) for rho in radii for s in range(3)]
     )  # it is linear: nothing to tell
+    gated = [
+        network("identity", rho, s) | {"cell": "gru", "correlation": math.nan, "linear_rate": math.nan}
+        for rho in radii
+        for s in range(3)
+    ]
+    text = said([*gated, *(network("tanh", rho, s) for rho in (0.5, 1.0) for s in range(3))])
+    assert (
+        "By mean field, every vanilla network forgets where it started." in text
+    )  # a gated cell with the identity is not linear
     assert "forget" not in said([start(0.0, seed=s) for s in range(3)])
     single = [network("relu", rho, 0) | ({} if rho == 0.5 else {"correlation": math.nan}) for rho in radii]
     assert (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_imports_of_every_form_are_read(tmp_path: Path) -> None:
     file.write_text(
         "import json, study.plan as planning\n"
         "from study import counts, wide as broad  # one line\n"
-        "from study.tables import (\n    columns,  # which, and in what order\n    store as kept,\n)\n"
+        "from study.tables import (\n    columns,  # which (and in what order)\n    store as kept,\n)\n"
         "def later():\n    from figures import cliff\n    import study.cost.model\n"
     )
     found = {str(each.relative_to(SCRIPTS)).removesuffix(".py") for each in provenance._imported(file)}
@@ -46,12 +47,21 @@ def test_imports_of_every_form_are_read(tmp_path: Path) -> None:
     assert found == named | {"study/__init__", "study/tables/__init__", "figures/__init__"}
 
 
-def forget() -> None:
-    for function in (provenance.script_digest, provenance._imported, provenance._content, provenance._module):
-        function.cache_clear()
+@pytest.fixture
+def forget() -> Iterator[Callable[[], None]]:
+    """Forgets what was read; at the end of a test, of a folder that is no more."""
+
+    def now() -> None:
+        for function in (provenance.script_digest, provenance._imported, provenance._content, provenance._module):
+            function.cache_clear()
+
+    yield now
+    now()
 
 
-def test_an_edit_behind_two_imports_is_another_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_behind_two_imports_is_another_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
+) -> None:
     def digest() -> str:
         forget()
         return provenance.script_digest("script")
@@ -63,4 +73,3 @@ def test_an_edit_behind_two_imports_is_another_digest(tmp_path: Path, monkeypatc
     before = digest()
     (tmp_path / "deeper.py").write_text("one = 2\n")
     assert digest() != before
-    forget()  # of a folder that is no more

@@ -21,10 +21,14 @@ from rnn_core.compiled import build
 
 ROOT = Path(__file__).resolve().parents[3]
 
-pytestmark = pytest.mark.skipif(build.library().handle is None, reason=f"no fast path here: {build.library().why}")
+pytestmark = [
+    pytest.mark.skipif(build.library().handle is None, reason=f"no fast path here: {build.library().why}"),
+    pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to stand in for"),
+]
 
 STAND_IN = """#!/bin/sh
 case "$*" in *--version*) exec {true} "$@";; esac
+echo "$*" >> {calls}
 while [ "$1" != -o ]; do shift; done
 cp {made} "$2"
 """
@@ -38,7 +42,7 @@ def quick_gcc() -> Path:
     true, made, script = shutil.which("gcc"), folder / "made.so", folder / "gcc"
     assert true
     subprocess.run([true, *build.FLAGS, "-O0", "-o", str(made), str(build.SOURCES[0])], check=True)
-    script.write_text(STAND_IN.format(true=true, made=made))
+    script.write_text(STAND_IN.format(true=true, made=made, calls=folder / "calls"))
     script.chmod(0o755)
     return script
 
@@ -56,6 +60,12 @@ def elsewhere(folder: Path, program: str = "", **variables: str) -> subprocess.C
 
 def quick_path() -> str:
     return f"{quick_gcc().parent}:{os.environ['PATH']}"
+
+
+def calls() -> list[str]:
+    """With what ``quick_gcc`` was called to compile, so far."""
+    noted = quick_gcc().with_name("calls")
+    return noted.read_text().splitlines() if noted.exists() else []
 
 
 def compiler(folder: Path, does: str) -> str:
@@ -85,6 +95,16 @@ def test_it_is_built_once(tmp_path: Path) -> None:
     before = library.stat().st_mtime_ns
     elsewhere(tmp_path, **slowly)
     assert library.stat().st_mtime_ns == before
+
+
+def test_it_is_built_with_our_flags_and_the_users(tmp_path: Path) -> None:
+    """A library for another processor, or with calls of memcpy; or one that does not know what the user has asked for."""
+    before = len(calls())
+    said = [elsewhere(tmp_path, RNN_CORE_CFLAGS=flags).stdout for flags in ("-mno-avx512f", "-mno-avx512f", "-O1")]
+    built = [call.split() for call in calls()[before:]]
+    assert len(built) == 2 and said[0] == said[1] != said[2]
+    for call, own in zip(built, ("-mno-avx512f", "-O1"), strict=True):
+        assert {*build.FLAGS, build.NO_MEMCPY[0], own, str(build.SOURCES[0])} <= set(call)
 
 
 @pytest.mark.parametrize(

@@ -340,8 +340,8 @@ def _slant_height(data: pd.DataFrame, names: list[Any], columns: int) -> float:
     """Inches that names at a slant take below their panels, so that they are not taken from the panels."""
     if data["x_axis"].iloc[0] in ("", *measures.SCALES):
         return 0.0
-    words = [data.loc[data["panel"] == name, "x_name"].unique() for name in names]
-    down = [layout.slant_height(list(each), layout.width() / columns) for each in words]
+    words = [data.loc[data["panel"] == name, "x_name"].map(lambda each: layout.wrapped(each, 14)) for name in names]
+    down = [layout.slant_height(list(each.unique()), layout.width() / columns) for each in words]
     return sum(max(down[i : i + columns]) for i in range(0, len(down), columns))
 
 

@@ -18,7 +18,8 @@ NOTHING = drawing.Nothing(
     "This study does not measure the spectra of its networks.",
     "Add the key spectra to the config, and below it exponents: 8 and singular_values: [1, 10, 100].",
 )
-SAME_RATE = 0.1  # of the range of the exponents: nearer than that, the growth rate is that of the network
+SAME_RATE = 0.1  # of the exponents' range or of their usual size, if that is larger: nearer, the growth rate is that of the network
+STRETCHED = 0.02  # by more than this share, a matrix' powers stretch more than ρ alone would
 MOST_KINDS = 4  # rows of the figure
 CLEARLY = 2.0  # errors of an exponent: further from zero it has a sign
 LITTLE = float(np.log10(1.05))  # decades
@@ -284,7 +285,7 @@ def _ruler(study: Study) -> str:
         else "The"
     )
     most = f"at most {said}" if len(apart) > 1 else said
-    if furthest <= SAME_RATE * scale:
+    if furthest <= SAME_RATE * scale + ROUNDING:
         return f"{start} measured growth rate is {most} a step from this exponent: the rate belongs to the network, not to the readout."
     worst = f", for {name_of(where)}" if where else ""
     most = f"up to {said}" if len(apart) > 1 else said
@@ -353,7 +354,7 @@ def _normality(study: Study) -> str:
         lag = statistics.whole_median(rows["peak_growth_lag"].to_numpy())
         of = f" for {chosen['initializer']}" if several else ""
         departures.append(marked(number(henrici, 2) if henrici > ROUNDING else "0", "henrici", henrici, **chosen) + of)
-        if peak >= 1.0 + SAME_RATE:
+        if peak >= 1.0 + STRETCHED:
             times = marked(number(peak, 2), "peak_growth", peak, **chosen)
             powers.append(f"{times} times after {_steps(lag, 'peak_growth_lag', **chosen)}{of}")
     departure = (

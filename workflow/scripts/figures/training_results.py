@@ -1,6 +1,7 @@
 """What every trained run achieves on held-out sequences, beside what a prediction gets that has learnt nothing."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -267,7 +268,7 @@ def draw(data: pd.DataFrame) -> Figure:
     counts = [rows["panel"].nunique() for _, rows in data.groupby("part", sort=True)]
     slots = int(data.groupby("panel", observed=True)["middle"].nunique().max())
     columns = layout.columns(3 if slots <= 12 and max(counts) != 4 else 2 if slots <= 36 else 1)
-    figure, axes = layout.grid_by_part(counts, columns, 2.6, 1.1 + _slant_height(data, columns))
+    figure, axes = layout.grid_by_part(counts, columns, 2.6, 1.1 + _slant_height(data, counts, columns))
     paint, averages = facets.hues(data), means(data)
     scales = {metric: limits(rows) for metric, rows in data.groupby("metric")}
     for ax, panel in zip(axes, data["panel"].cat.categories, strict=True):
@@ -283,13 +284,13 @@ def draw(data: pd.DataFrame) -> Figure:
     return figure
 
 
-def _slant_height(data: pd.DataFrame, columns: int) -> float:
-    """Inches that names at a slant take below the panels of every part, so that they are not taken from the panels."""
+def _slant_height(data: pd.DataFrame, counts: Sequence[int], columns: int) -> float:
+    """Inches that names at a slant take below the panels of every row, so that they are not taken from the panels."""
     inches = layout.width() / min(columns, data["panel"].nunique())
     down = data.groupby("panel", observed=True)["tick"].agg(
         lambda own: layout.slant_height([layout.wrapped(each, 14) for each in own.unique()[:MOST_TICKS]], inches)
     )
-    return float(down.groupby(data.groupby("panel", observed=True)["part"].first()).max().sum())
+    return layout.over_rows(counts, columns, down.reindex(data["panel"].cat.categories, fill_value=0.0).to_list())
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, averages: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> None:

@@ -134,8 +134,7 @@ def grid_by_part(counts: Sequence[int], columns: int, height: float, extra: floa
 
     Parts of one panel that follow each other share rows. Rows of many are lower, but not lower than ``LEAST_HIGH``.
     """
-    columns = min(columns, max(counts) if max(counts) > 1 else len(counts))
-    counts = _sharing_rows(counts) if columns > 1 else counts
+    columns, counts = _shape(counts, columns)
     rows = [math.ceil(count / columns) for count in counts]
     high = height if on_phone() or columns == 1 else row_height(height, sum(rows))
     figure = Figure(figsize=(width(), sum(rows) * high + extra), layout="constrained")
@@ -147,6 +146,19 @@ def grid_by_part(counts: Sequence[int], columns: int, height: float, extra: floa
         for unused in part_axes[count:]:
             unused.remove()
     return figure, used
+
+
+def _shape(counts: Sequence[int], columns: int) -> tuple[int, Sequence[int]]:
+    """(columns that are needed, the counts of panels that begin a row of their own) of ``grid_by_part``."""
+    columns = min(columns, max(counts) if max(counts) > 1 else len(counts))
+    return columns, _sharing_rows(counts) if columns > 1 else counts
+
+
+def over_rows(counts: Sequence[int], columns: int, inches: Sequence[float]) -> float:
+    """What the rows of ``grid_by_part`` take together if each takes the most that one of its panels does."""
+    columns, counts = _shape(counts, columns)
+    parts = [inches[end - n : end] for end, n in zip(itertools.accumulate(counts), counts, strict=True)]
+    return sum(max(part[i : i + columns]) for part in parts for i in range(0, len(part), columns))
 
 
 def _sharing_rows(counts: Sequence[int]) -> list[int]:

@@ -40,8 +40,8 @@ LIGHT = 1_500_000  # letters of an SVG that still goes into the page as it is
 _RST = re.compile(r"([\\*`|_])")
 
 
-# What captions say of the engine's own parts, by what those parts say of themselves.
 JUDGE_THEIR_OWN = ("depth_time", "memory_curse", "remedies")  # figures that test what no table of the page compares
+# What captions say of the engine's own parts, by what those parts say of themselves.
 OF_THE_ENGINE = {
     "linear_matrices": LINEAR_MATRICES,
     "rest_matrices": REST_MATRICES,

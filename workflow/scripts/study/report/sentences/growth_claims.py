@@ -216,7 +216,8 @@ def prediction_sentences(networks: pd.DataFrame) -> list[str]:
     rest = int(networks["predicted_by"].isna().sum())
     everywhere = len(order) == 1 and not rest
     total = marked_count(len(networks), "networks_at_longest")
-    without = f" No theory speaks of the other {marked_count(rest, 'unpredicted')}." if rest else ""
+    have = "has" if rest == 1 else "have"
+    without = f" The other {marked_count(rest, 'unpredicted')} {have} no prediction." if rest else ""
     sentences = [f"Of {total} networks, the rate is predicted {listed(shares)}.{without}"] if shares else []
     if everywhere:
         sentences = [

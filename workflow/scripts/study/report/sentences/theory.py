@@ -156,7 +156,7 @@ def _turning_radii(told: pd.DataFrame, among: pd.DataFrame, kind: str, axes: lis
 
 def forgetting_sentence(part: measures.Part) -> str:
     """By mean field, at which radii networks forget where they started, kind by kind; and how slowly the slowest do."""
-    linear = part.compared["activation"] == "identity"  # at ρ < 1 it forgets, however slowly: no news, and no claim
+    linear = measures.is_linear(part.compared)  # at ρ < 1 it forgets, however slowly: no news, and no claim
     others, runs = " that is not linear" if linear.any() else "", part.compared[~linear]
     kinds = runs.groupby([runs[name] for name in ("cell", "initializer", "flossing")], dropna=False)["correlation"]
     covered = runs[kinds.transform("count") > 0]  # the others have no mean field
