@@ -585,6 +585,21 @@ def test_single_settings_are_told_of_the_better_value(shown: Shown) -> None:
     assert "Setting by setting, ρ = 1.2 is clearly better in 1 of 2 and clearly worse in none." in text
 
 
+def test_the_reason_is_told_where_no_sample_settles(tmp_path: Path) -> None:
+    """Where theory settled for none, the page took it that nothing had been sampled."""
+    grid = {"cell": "lstm", "spectral_radius": [2.0, 3.0], "sequence_length": 9}
+    runs = [
+        ONE | {"cell": "lstm", "spectral_radius": r, "seed": s, "predicted": None, "dynamic": None}
+        for r in (2.0, 3.0)
+        for s in range(6)
+    ]
+    runs += [ONE | {"seed": s, "rate": -0.1 + 0.01 * s} for s in range(6)]  # vanilla, and predicted
+    why = "For 12 networks there is no prediction: the sampled units do not settle"
+    asked = {"propagation": {"seeds": 6, "grid": grid}}
+    assert why in " ".join(text for _, _, text in read(page_of(tmp_path / "a", runs, asked)[0]).blocks)
+    assert why not in " ".join(text for _, _, text in read(page_of(tmp_path / "b", runs)[0]).blocks)
+
+
 @pytest.mark.parametrize("shown", ["two theories of gates", "theories that do not settle among others"], indirect=True)
 def test_networks_without_a_prediction_are_told_why(shown: Shown) -> None:
     """ "For 6 networks there is no prediction": of their setting units were sampled, and had not settled when the sample ended."""

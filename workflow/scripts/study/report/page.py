@@ -32,6 +32,7 @@ from study.report.sentences.checks import check_sentence
 from study.report.words import html, listed, name_of, value_of
 from study.settings import described_axes
 from study.tables.columns import MEANING, tables_of
+from study.wide import sampled_settings
 
 TEMPLATES = PROJECT / "workflow" / "report"
 MOST_BESIDE = 4  # columns of results beside which there is room for a sentence
@@ -149,6 +150,7 @@ def page(
     runs, config = tables["runs"], provenance["config"]
     study = Study(runs, tables["updates"], lead_of(figures))
     template = _environment().get_template("page.html.j2")
+    sampled = bool(sampled_settings(config)) or bool(runs["dynamic_rate"].notna().any())
     apart = [each["name"] for each in figures if each["drawn"] and each["name"] in JUDGE_THEIR_OWN]
     return template.render(
         config=config,
@@ -156,7 +158,7 @@ def page(
         axes=described_axes(),
         css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         study=study,
-        how=how_measured(study, data),
+        how=how_measured(study, data, sampled),
         notes=notes_of(config, data),
         figures=[each for each in figures if each["drawn"]],
         judged_apart=listed(apart) if apart else "",

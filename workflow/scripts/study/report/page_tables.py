@@ -164,9 +164,9 @@ def _in_words(note: str) -> str:
     )
 
 
-def _theory_unsettled(networks: pd.DataFrame, unpredicted: int) -> str:
+def _theory_unsettled(networks: pd.DataFrame, unpredicted: int, sampled: bool) -> str:
     """Of how many networks without a prediction the sample of dynamic mean field does not settle: all of them, or how many."""
-    if networks["dynamic_rate"].isna().all():  # nothing was sampled
+    if not sampled:
         return ""
     without = networks[networks["predicted_by"].isna() & (networks["layers"] == 1)]
     count = sum(
@@ -176,8 +176,15 @@ def _theory_unsettled(networks: pd.DataFrame, unpredicted: int) -> str:
     return "" if not count else "all" if count == unpredicted else f"{number_of} of them"
 
 
-def how_measured(study: Study, data: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> dict[str, Any]:
-    """What the page says of window, ruler and tests: only of what this study has. ``data`` as in ``notes_of``."""
+def how_measured(
+    study: Study, data: Mapping[str, Mapping[str, Any]] = MappingProxyType({}), sampled: bool = False
+) -> dict[str, Any]:
+    """What the page says of window, ruler and tests: only of what this study has.
+
+    Args:
+        data: as in ``notes_of``.
+        sampled: whether dynamic mean field was sampled for some settings, whatever came of it.
+    """
     networks = study.networks
     partly_dead = len(measures.partly_dead(networks))
     unsettled = len(measures.never_settled(networks))
@@ -203,7 +210,7 @@ def how_measured(study: Study, data: Mapping[str, Mapping[str, Any]] = MappingPr
         "linear": bool(measures.is_linear(networks).any()),
         "unsettled": _networks(unsettled, "never_settled"),
         "unpredicted": _networks(unpredicted, "unpredicted"),
-        "theory_unsettled": _theory_unsettled(networks, unpredicted),
+        "theory_unsettled": _theory_unsettled(networks, unpredicted, sampled),
         "bidirectional": bool((runs["bidirectional"] == True).any()),  # noqa: E712  (a study's own cells have nulls)
         "turning": _turning(study),
         "breakdowns": any(
