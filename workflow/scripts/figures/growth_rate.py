@@ -229,10 +229,8 @@ def _theory_turns(data: pd.DataFrame) -> bool:
 def _is_drawn(data: pd.DataFrame, column: str) -> bool:
     """Of two hues two theories are drawn, of more the prediction alone. Of two that are linear, the law that predicts them."""
     hues = len(data["hue"].cat.categories)
-    if hues > 1 and column in (
-        "bound_rate",
-        "linear_rate" if hues > 2 or not data["linear"].iloc[0] else "operating_rate",
-    ):
+    not_drawn = "operating_rate" if hues == 2 and data["linear"].iloc[0] else "linear_rate"
+    if hues > 1 and column in ("bound_rate", not_drawn):
         return False
     if column == "bound_rate" and data["x_axis"].iloc[0] not in measures.SCALES:
         return False  # far above everything else: it would only stretch the scale
@@ -342,7 +340,7 @@ def _slant_height(data: pd.DataFrame, names: list[Any], columns: int) -> float:
         return 0.0
     words = [data.loc[data["panel"] == name, "x_name"].map(lambda each: layout.wrapped(each, 14)) for name in names]
     down = [layout.slant_height(list(each.unique()), layout.width() / columns) for each in words]
-    return sum(max(down[i : i + columns]) for i in range(0, len(down), columns))
+    return layout.over_rows([len(down)], columns, down)
 
 
 def _heights(count: int, columns: int, strip: bool) -> tuple[float, float]:

@@ -44,12 +44,9 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     """
     if "spectra" not in tables.files:
         return pd.DataFrame()
-    runs = measures.starts(tables.runs(*MEASURED)).dropna(subset=["lyapunov_max"])
-    if runs.empty:
+    networks = _with_spectra(tables.runs(*MEASURED))
+    if networks.empty:
         return pd.DataFrame()
-    networks = measures.at_longest(
-        runs, [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "sequence_length"]
-    )
     scale = measures.scale_of(networks)
     axes = [axis for axis in measures.varied(networks, measures.TRAINING) if axis != scale]
     runs = facets.panels(networks, axes, MOST_KINDS).assign(scale=lambda shown: shown[scale])
@@ -70,6 +67,17 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     data["size"] = data["panel"].map(size).astype(float)
     data["panel"] = pd.Categorical(data["panel"], categories=runs["panel"].cat.categories, ordered=True)
     return data.assign(left_out=runs["left_out"].iloc[0], scaled_by=scale)
+
+
+def _with_spectra(runs: pd.DataFrame) -> pd.DataFrame:
+    """The networks whose spectra were measured, at the longest sequence of their kind."""
+    known = measures.starts(runs).dropna(subset=["lyapunov_max"])
+    return measures.at_longest(known, _of_kind(known))
+
+
+def _of_kind(runs: pd.DataFrame) -> list[str]:
+    """What tells kinds of network apart; their length does not."""
+    return [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "sequence_length"]
 
 
 def _exponents(rows: pd.DataFrame) -> pd.DataFrame:
@@ -161,10 +169,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
 
 
 def _measured(study: Study) -> pd.DataFrame:
-    runs = measures.starts(study.all_runs).dropna(subset=["lyapunov_max"])
-    return measures.at_longest(
-        runs, [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "sequence_length"]
-    )
+    return _with_spectra(study.all_runs)
 
 
 class _Survivor:
@@ -206,10 +211,10 @@ def _survivors(data: pd.DataFrame, study: Study) -> list[_Survivor]:
     if runs.empty or sizes.empty or sizes.max() == 1:
         return []
     runs = runs[runs["spectra_lag"] == runs["spectra_lag"].max()]
-    axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis not in ("sequence_length",)]
     size = int(sizes.iloc[0]) if sizes.nunique() == 1 else 0
     kinds = [
-        _Survivor(chosen, rows, size, int(runs["spectra_lag"].max())) for chosen, rows in measures.grouped(runs, axes)
+        _Survivor(chosen, rows, size, int(runs["spectra_lag"].max()))
+        for chosen, rows in measures.grouped(runs, _of_kind(runs))
     ]
     return sorted((each for each in kinds if each.seeds), key=lambda each: each.mean.value)
 
@@ -269,28 +274,21 @@ def _ruler(study: Study) -> str:
     runs = runs[np.isfinite(runs[["growth_minus_lyapunov", "lyapunov_max"]].astype(float)).all(axis=1)]
     if runs.empty:
         return ""
-    axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis != "sequence_length"]
-    apart = [
-        (float(rows["growth_minus_lyapunov"].abs().median()), chosen) for chosen, rows in measures.grouped(runs, axes)
-    ]
+    kinds = measures.grouped(runs, _of_kind(runs))
+    apart = [(float(rows["growth_minus_lyapunov"].abs().median()), chosen) for chosen, rows in kinds]
     furthest, where = max(apart, key=lambda each: each[0])
     exponents = runs["lyapunov_max"].astype(float)
     scale = max(float(np.ptp(exponents)), float(exponents.abs().median()))
     said = marked(number(furthest, 2), "growth_minus_lyapunov", furthest, **where)
-    start = (
-        "In the median network of every setting, the"
-        if len(apart) > 1
-        else "In the median network, the"
-        if len(runs) > 1
-        else "The"
-    )
-    most = f"at most {said}" if len(apart) > 1 else said
+    several = len(apart) > 1
+    one = "In the median network, the" if len(runs) > 1 else "The"
     if furthest <= SAME_RATE * scale + ROUNDING:
+        start, most = ("In the median network of every setting, the", f"at most {said}") if several else (one, said)
         return f"{start} measured growth rate is {most} a step from this exponent: the rate belongs to the network, not to the readout."
+    start, most = ("In the median network of a setting, the", f"up to {said}") if several else (one, said)
     worst = f", for {name_of(where)}" if where else ""
-    most = f"up to {said}" if len(apart) > 1 else said
     return (
-        f"{start.replace(' of every setting', ' of a setting')} measured growth rate and this exponent are {most} a step apart{worst}. "
+        f"{start} measured growth rate and this exponent are {most} a step apart{worst}. "
         "The readout's direction and the other samples of the batch make the difference."
     )
 

@@ -183,9 +183,8 @@ def outcome_cell(part: measures.Part, chosen: Mapping[str, Any], column: Any, ru
     broken, write, mean_result = int(runs["broken"].sum()), writer_of(metric), measures.outcome(runs)
     breakdowns = f"{count_of(broken, 'broken', **where)} of {count_of(len(runs), 'trained_runs', **where)} broke down"
     value = marked(write(mean_result.value), "outcome", mean_result.value, **where)
-    if broken == len(runs) or math.isnan(
-        mean_result.value
-    ):  # where settings are taken together, it counts all the same
+    if broken == len(runs) or math.isnan(mean_result.value):
+        # Where settings are taken together, one without a result counts all the same.
         counts_as = [] if math.isnan(mean_result.value) else [f"counts as {value}"]
         return Cell("no result", "broken", [breakdowns, *counts_as] if broken else [])
     spread = interval_words(mean_result, write, "outcome", **where)

@@ -122,22 +122,7 @@ class Study:
 
         Where networks of other sweeps have all of these settings, too, what tells them apart is added: flossing, say.
         """
-        apart = {
-            axis: value for axis, value in self._fixed_of(part).items() if axis in BETWEEN_SWEEPS and axis not in chosen
-        }
-        told = {**apart, **part.fixed, **chosen}
-        known = {axis: value for axis, value in told.items() if axis in self.networks}
-        rivals = measures.where(self.networks, **known)
-        for axis, value in self._fixed_of(part).items():
-            like = measures.where(rivals, **{axis: value})
-            if axis not in told and len(like) < len(rivals):
-                told, rivals = {axis: value, **told}, like
-        return told
-
-    def _fixed_of(self, part: measures.Part) -> dict[str, Any]:
-        """What varies over the study's networks, and has one value in this part; lengths apart."""
-        fixed = {axis: part.runs[axis].iloc[0] for axis in self._varied if part.runs[axis].nunique(dropna=False) == 1}
-        return {axis: value for axis, value in fixed.items() if not pd.isna(value)}
+        return measures.settings_of(part, chosen, self.networks, self._varied, BETWEEN_SWEEPS)
 
     @cached_property
     def _varied(self) -> list[str]:

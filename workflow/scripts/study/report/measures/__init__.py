@@ -18,7 +18,7 @@ from study.report.measures.comparisons import (
     side_by_side,
 )
 from study.report.measures.outcomes import WORST, counted, outcome, per_seed, results, updates_made
-from study.report.measures.parts import Part, alike, deviations, parts_of
+from study.report.measures.parts import Part, alike, deviations, parts_of, settings_of
 from study.report.measures.regimes import (
     ALIKE,
     LINEAR_MATRICES,
@@ -93,6 +93,7 @@ __all__ = [
     "difference",
     "distinct_starts",
     "finite",
+    "settings_of",
     "with_gradient",
     "flags_as_numbers",
     "grouped",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from study.report.measures.outcomes import per_seed, results
-from study.report.measures.selection import TRAINING, at_longest, grouped, number_axis, starts, varied
+from study.report.measures.selection import TRAINING, at_longest, grouped, number_axis, starts, varied, where
 from study.report.words import ordered
 
 # Where several settings of the training vary, the first of these is what the study asks about, and has the columns of the table.
@@ -122,3 +123,27 @@ def deviations(part: Part) -> list[tuple[dict[str, Any], pd.Series]]:
         if len(known):
             by_row.append((chosen, per_seed(known, "deviation")))
     return by_row
+
+
+def settings_of(
+    part: Part, chosen: Mapping[str, Any], networks: pd.DataFrame, apart: Sequence[str], always: Collection[str]
+) -> dict[str, Any]:
+    """These settings of a part's networks, and what tells them from ``networks`` of other sweeps that have all of these, too.
+
+    Args:
+        apart: what tells the study's networks apart. What is null in this part cannot be told.
+        always: those that are told in any case, if the part has one value of them.
+    """
+    own = {axis: part.runs[axis].iloc[0] for axis in apart if part.runs[axis].nunique(dropna=False) == 1}
+    own = {axis: value for axis, value in own.items() if not pd.isna(value)}
+    told = {
+        **{axis: value for axis, value in own.items() if axis in always and axis not in chosen},
+        **part.fixed,
+        **chosen,
+    }
+    rivals = where(networks, **{axis: value for axis, value in told.items() if axis in networks})
+    for axis, value in own.items():
+        like = where(rivals, **{axis: value})
+        if axis not in told and len(like) < len(rivals):
+            told, rivals = {axis: value, **told}, like
+    return told
