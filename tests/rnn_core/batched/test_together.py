@@ -88,7 +88,8 @@ def test_states_saturation_and_what_formats_lose(cell: str, device: str) -> None
 
 
 @devices
-def test_fused_kernels_and_single_steps_agree(device: str) -> None:
+@pytest.mark.parametrize("H", [16, 32, 64, 128])
+def test_fused_kernels_and_single_steps_agree(H: int, device: str) -> None:
     """The kernels that a GPU's commonest runs take are held against the single steps of the others."""
     cells = (rc.VanillaCell(), rc.ResidualCell("tanh", 0.7, 0.2), rc.VanillaCell("relu"))
     for dtype, limit, some in (
@@ -96,7 +97,7 @@ def test_fused_kernels_and_single_steps_agree(device: str) -> None:
         ("float32", 1e-4, cells[:2]),
     ):  # rounding may flip a unit of relu
         for cell in some:
-            nets = [draw(cell, seed, T=50, B=32, H=64, D=8, dtype=dtype) for seed in range(2)]
+            nets = [draw(cell, seed, T=50, B=32, H=H, D=8, dtype=dtype) for seed in range(2)]
             for every in (False, True):
                 fused, single = (together(cell, nets, device, every, fused=fused) for fused in (True, False))
                 np.testing.assert_allclose(fused.log_norm[:, :2], single.log_norm[:, :2], rtol=0, atol=limit)

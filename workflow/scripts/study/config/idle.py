@@ -18,6 +18,7 @@ from study.settings import axis_defaults, steps_of
 from study.tables.columns import ASKED_FOR, has_several_layers
 
 LENIENT = 1e-2  # a tolerance beyond it checks next to nothing
+FILLS_A_GPU = 512  # hidden units from which training is faster there than on a core (docs/benchmarks.md; at 256 it was as fast, or slower)
 # Settings of training that show at the first gradient already: it is clipped, truncated and regularised even if nothing trains.
 _SHOW_UNTRAINED = ("updates", "clipping", "truncation", "omega")
 
@@ -29,6 +30,7 @@ def without_effect(config: Mapping[str, Any]) -> list[str]:
         *_unused_tasks(config),
         *_unused_cells(config),
         *_idle_spectra(config),
+        *_slow_on_a_gpu(config),
     ]
 
 
@@ -41,6 +43,16 @@ def about_numbers(config: Mapping[str, Any]) -> list[str]:
     ]
     idle = [text for sweep, described in config["sweeps"].items() for text in _idle_settings(sweep, described)]
     return [*lenient, *idle, *_repeated_sweeps(config)]
+
+
+def _slow_on_a_gpu(config: Mapping[str, Any]) -> Iterator[str]:
+    """Training of small networks, which goes run by run."""
+    grids = [described["grid"] for described in config["sweeps"].values()]
+    trained = [grid for grid in grids if max(as_list(grid.get("updates", axis_defaults()["updates"])))]
+    units = max((max(as_list(g.get("hidden_size", axis_defaults()["hidden_size"]))) for g in trained), default=math.inf)
+    if config["device"] != "cpu" and units < FILLS_A_GPU:
+        where = "there" if config["device"] == "cuda" else "on a GPU"
+        yield f"device: {config['device']}: training goes run by run {where}, and with at most {units} units it is faster with device: cpu"
 
 
 def _repeated_sweeps(config: Mapping[str, Any]) -> Iterator[str]:
