@@ -38,6 +38,8 @@
 #define ROWS_1 8
 #endif
 
+#define NEAR_ROWS 96 /* of da, over some steps, while sums go over all columns: a multiple of every height of a tile */
+
 /* The processor's own record of overflow, underflow and invalid operations. */
 #if defined(__x86_64__)
 #include <immintrin.h>

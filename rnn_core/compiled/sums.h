@@ -18,13 +18,15 @@ static void NAME(place_sums)(NAME(net) *n, NAME(sums) *s, long steps) {
     s->chunk = s->chunk < 4 ? 4 : s->chunk > steps ? steps : s->chunk;
     s->da = NAME(take)(&n->memory, s->chunk * s->stride + ROWS_1 * n->Bp); /* rows past the last are read, and not used */
     s->rh = NAME(take)(&n->memory, (n->cell == GRU_RESET_BEFORE ? s->chunk : of->numbers > 0) * n->H * n->Bp);
-    s->z = NAME(take)(&n->memory, s->chunk * n->B * most);
     s->rows = NAME(take)(&n->memory, of->da * n->H * LANES);
+    long widest = most;
     for (int i = 0; i < of->shares; i++) {
         int by_unit = of->share[i].factor >= WITH_H;
         s->columns[i] = by_unit ? LANES : ((of->share[i].factor == FROM_X ? n->D : n->H) + most - 1) / most * most;
         s->sums[i] = NAME(take)(&n->memory, of->share[i].count * n->H * s->columns[i]);
+        widest = s->columns[i] > widest ? s->columns[i] : widest;
     }
+    s->z = NAME(take)(&n->memory, s->chunk * n->B * widest);
     s->e = (long *)NAME(take)(&n->memory, s->chunk * (long)(sizeof(long) / sizeof(REAL)));
     s->lost = (long *)NAME(take)(&n->memory, s->chunk * (long)(sizeof(long) / sizeof(REAL)));
     s->tiny = (long *)NAME(take)(&n->memory, s->chunk * (long)(sizeof(long) / sizeof(REAL)));
@@ -135,13 +137,13 @@ static __attribute__((noinline)) void NAME(add_rows)(const REAL *da, long steps,
         }
     }
 }
-/* One panel of columns of a factor, (steps, B, width), the steps as da has them. Returns what was LOST or BROKEN and is not known yet. */
-static int NAME(panel)(const NAME(net) *n, NAME(sums) *s, enum factor factor, const REAL *h, const REAL *x, long first, long width) {
+/* One panel of columns of a factor into z, (steps, B, width), the steps as da has them. Returns what was LOST or BROKEN and is not known yet. */
+static int NAME(panel)(const NAME(net) *n, NAME(sums) *s, enum factor factor, const REAL *h, const REAL *x, long first, long width, REAL *z) {
     long H = n->H, B = n->B, D = n->D, all = factor == FROM_X ? D : H, here = all - first < width ? all - first : width;
     int raised = 0;
     for (long c = 0; c < s->done; c++) {
         long step = s->done - 1 - c;
-        REAL *to = s->z + c * B * width;
+        REAL *to = z + c * B * width;
         if (factor == FROM_H)
             NAME(transpose)(h + step * H * B + first * B, here, B, B, to, width);
         else if (factor == FROM_RH)
@@ -197,15 +199,20 @@ static void NAME(add_steps)(const NAME(net) *n, NAME(sums) *s, const REAL *h, co
         int by_unit = share->factor >= WITH_H;
         if (by_unit)
             NAME(add_units)(n, s, share, h, s->sums[i]);
-        long all = by_unit ? 0 : share->factor == FROM_X ? n->D : n->H;
-        for (long first = 0; first < all;) {
-            long vectors = NAME(width)(all - first);
-            const int raised = NAME(panel)(n, s, share->factor, h, x, first, vectors * LANES);
-            NAME(outer)(vectors, s->da + share->first * n->H * n->Bp, s->stride, s->z, s->done, share->count * n->H, n->B, n->Bp,
-                        s->sums[i] + first, s->columns[i]);
-            NAME(look)(s, share->factor == FROM_X, raised | take_flags());
-            first += vectors * LANES;
+        const long all = by_unit ? 0 : share->factor == FROM_X ? n->D : n->H, rows = share->count * n->H;
+        int raised = 0;
+        for (long first = 0, width; first < all; first += width) {
+            width = NAME(width)(all - first) * LANES;
+            raised |= NAME(panel)(n, s, share->factor, h, x, first, width, s->z + s->done * n->B * first);
         }
+        for (long row = 0; row < rows; row += NEAR_ROWS) /* their da stay in the second-level cache for all columns */
+            for (long first = 0, vectors; first < all; first += vectors * LANES) {
+                vectors = NAME(width)(all - first);
+                NAME(outer)(vectors, s->da + (share->first * n->H + row) * n->Bp, s->stride, s->z + s->done * n->B * first, s->done,
+                            rows - row < NEAR_ROWS ? rows - row : NEAR_ROWS, n->B, n->Bp, s->sums[i] + row * s->columns[i] + first,
+                            s->columns[i]);
+            }
+        NAME(look)(s, share->factor == FROM_X, raised | take_flags());
     }
     keep_tiny(before);
     s->done = 0;
