@@ -38,6 +38,7 @@
 #define ROWS_1 8
 #endif
 
+#define SHORT 144    /* products no longer than that may have what is used after them brought near meanwhile, whatever their width */
 #define NEAR_ROWS 96 /* of da, over some steps, while sums go over all columns: a multiple of every height of a tile */
 
 /* The processor's own record of overflow, underflow and invalid operations. */

@@ -71,6 +71,8 @@ INLINE void NAME(product_of)(const int rows, const int vectors, const REAL *A, c
 static __attribute__((noinline)) void NAME(product)(long width, const REAL *A, const REAL *start, long count, long K1,
                                                     const REAL *Z1, long K2, const REAL *Z2, REAL *out, long split,
                                                     REAL *below, long Bp, const REAL *const *soon, long B) {
+    if (K1 > SHORT && Bp > width * LANES)
+        soon = NULL; /* every panel of columns would ask again, and push the product's own numbers out of the first-level cache */
     if (width == 1)
         NAME(product_of)(ROWS_1, 1, A, start, count, K1, Z1, K2, Z2, out, split, below, Bp, soon, B);
     else if (width == VECTORS)
