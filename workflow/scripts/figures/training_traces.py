@@ -292,7 +292,7 @@ def draw(data: pd.DataFrame) -> Figure:
         rows = shown[shown["panel"] == panel]
         ax.set_ylim(*scale[int(places["group"][panel])])
         ax.yaxis.set_major_locator(MaxNLocator(4))
-        ax.set_xlim(0, max(1, int(rows["sequence_length"].max()) - 1))
+        ax.set_xlim(0, max(1, int(measures.steps(rows).max()) - 1))
         ax.xaxis.set_major_locator(layout.whole_numbers())
         ax.axhline(0.0, color="#bbbbbb", lw=0.8, zorder=0.5)
         _panel(ax, medians[medians["panel"] == panel])
@@ -411,9 +411,11 @@ def _words(runs: pd.DataFrame) -> list[str]:
 def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame) -> None:
     groups = data.drop_duplicates("panel").set_index("panel")["group"].reindex(data["panel"].cat.categories).tolist()
     own_scales = len(set(scales(data).values())) > 1
+    adds = (measures.steps(data) > data["sequence_length"]).any()  # then the last step is not T
+    steps_back = "steps back" if adds else "steps back, T − t"
     for i, (ax, (first, _, lowest)) in enumerate(zip(axes, layout.edges(axes, data), strict=True)):
         ax.tick_params(labelleft=first or (own_scales and groups[i] != groups[i - 1]))
-        ax.set_xlabel("steps back, T − t" if lowest else "")
+        ax.set_xlabel(steps_back if lowest else "")
         if layout.on_phone() and first:  # the whole would be longer than a panel is high
             ax.set_ylabel(r"$\log_{10}$ ratio")
     total = "total gradient, " if (data["task_loss_at"] == "every").any() else ""
