@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from study.report import drawing, facets, layout, measures, reader
+from study.report.chosen import with_wanted
 from study.report.findings import Study
 from study.report.sentences.training_change import DOUBLE, change_headline, changes_by_value, split_axis
 from study.report.training_gradients import first_step_ends, recorded_updates, relative_norms
@@ -181,10 +182,7 @@ def _kept(known: list[Cell]) -> list[Cell]:
 
 def _spread(places: list[int], most: int, wanted: int | None) -> list[int]:
     """At most so many, evenly spread, the wanted one instead of its neighbour."""
-    chosen = facets.spread(places, most)
-    if wanted is not None and wanted not in chosen:
-        chosen[min(range(len(chosen)), key=lambda i: abs(chosen[i] - wanted))] = wanted
-    return chosen
+    return with_wanted(facets.spread(places, most), [] if wanted is None else [wanted])
 
 
 def curves(data: pd.DataFrame) -> pd.DataFrame:
