@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from rnn_core.experiment.measures.sensitivity import SENSITIVITY
 from rnn_core.experiment.measures.traces import QUANTILES
 from study.report import drawing, page, reader, style, words
-from study.settings import axis_defaults
+from study.settings import axis_defaults, steps_of
 from study.tables import store
 from study.tables.columns import FORMATS, TABLES, columns_of
 
@@ -87,10 +87,11 @@ def one_step(run: Settings, radius: float) -> float | None:
 
 def weight_parts(run: Settings, rate: float) -> list[tuple[float, float]]:
     """log10 ‖G_t‖ and cosine of every step by lag, as a synthetic run has them: a tenth of its growth, and signs that the seed decides."""
+    steps = steps_of(run["task"], run["sequence_length"])
     if math.isnan(rate):
-        return [(math.nan, math.nan)] * run["sequence_length"]
+        return [(math.nan, math.nan)] * steps
     parts = []
-    for lag in range(run["sequence_length"]):
+    for lag in range(steps):
         norm = -2.0 + (0.1 * rate * lag if lag else 0.0)
         cosine = math.nan if norm == -math.inf else -0.2 if (lag + run["seed"]) % 4 == 3 else 0.7 - 0.01 * (lag % 5)
         parts.append((norm, cosine))
@@ -135,7 +136,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     """
     run = axis_defaults() | {"loss_at": "last", "input_size": 1}
     run |= {name: value for name, value in given.items() if name in run}
-    T, asked = run["sequence_length"], given.get("weights", True)
+    T, asked = steps_of(run["task"], run["sequence_length"]), given.get("weights", True)
     rate = given.get("rate", rate_of(run)) if T > 1 else math.nan
     common = {"sweep": given.get("sweep", "one"), "run_key": "|".join(map(str, run.values()))}
     parts = weight_parts(run, rate) if asked else [(math.nan, math.nan)] * T
@@ -161,7 +162,7 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
 
 def start_row(run: Settings, rate: float) -> Settings:
     """What ``runs`` says of a run's task and of its network before training."""
-    T, radius = run["sequence_length"], radius_of(run)
+    T, radius = steps_of(run["task"], run["sequence_length"]), radius_of(run)
     ratio = rate * (T - 1) / LN10 if T > 1 else 0.0
     return {
         "task_input_size": 1, "task_loss_at": run["loss_at"] or "last", "task_steps": T,

@@ -168,6 +168,24 @@ def test_each_direction_has_a_panel_in_its_own_time(make_study: Any) -> None:
     assert "reverse" not in said(make_study, [stack(s) for s in range(6)])[3]
 
 
+def test_no_end_is_far_from_the_loss_with_two_directions(make_study: Any) -> None:
+    """A headline said "more far from it" of the first step, which is near to the loss of the reverse direction; the caption explained one direction."""
+    stacks = {both: [stack(s, bidirectional=both, slower=0.1) for s in range(6)] for both in (False, True)}
+    _, facts, _, words = said(make_study, stacks[True])
+    assert plain(facts["title"]) == (
+        "In both kinds and directions, lower layers have less of the gradient at each direction's last step, and more at its first."
+    )
+    assert "far from it" not in facts["alt"] and depth_time.BOTH_ENDS_ARE_NEAR in words
+    caption = " ".join(render("depth_time", facts=facts).split())
+    assert "paths" not in caption and "gradients from both directions" in caption
+    mixed = " ".join(render("depth_time", facts=said(make_study, stacks[False] + stacks[True])[1]).split())
+    assert "In a linear stack of one direction, a place" in mixed and "gradients from both directions" in mixed
+    one = said(make_study, stacks[False])
+    caption = " ".join(render("depth_time", facts=one[1]).split())
+    assert "In a linear stack, a place" in caption and "direction" not in caption
+    assert "far from it" in plain(one[1]["title"])
+
+
 def test_what_a_second_direction_does_is_told(make_study: Any) -> None:
     """A study asks what a reverse direction does to the first step, and has to read it off colours."""
     ways = {

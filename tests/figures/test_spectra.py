@@ -136,7 +136,7 @@ def test_growth_before_everything_shrinks_is_told(make_study: Any) -> None:
     assert f"In their median it grows {10**most:.1f}-fold before it shrinks, the most over 1 step back." in text
     assert (
         "Henrici's departure from a normal matrix, in parts of its norm and in the median: 0.7." in text
-        and "stretch more than ρ alone would: 3.5 times after 7 steps." in text
+        and "stretch more than ρ alone would: 3.5 times at power 7." in text
     )
     [alone] = lines(axes[1], "exponent alone")
     assert list(alone.get_ydata()) == pytest.approx([0.0, -0.1 * 30 / math.log(10.0)])
@@ -158,7 +158,7 @@ def test_growth_on_the_way_is_counted_in_kinds_without_a_panel_too(make_study: A
 
 def test_powers_that_stretch_by_a_twentieth_are_told(make_study: Any) -> None:
     _, facts, _ = show(spectra, make_study([ONE | {"peak_growth": 1.05, "seed": s} for s in range(3)]))
-    assert "stretch more than ρ alone would: 1.1 times after 7 steps" in " ".join(map(plain, facts["claims"])).replace(
+    assert "stretch more than ρ alone would: 1.1 times at power 7" in " ".join(map(plain, facts["claims"])).replace(
         "1.05", "1.1"
     )
 
@@ -176,10 +176,7 @@ def test_an_exponent_of_rounding_has_no_sign(make_study: Any, rate: float) -> No
 def test_normal_matrices_are_told_apart(make_study: Any) -> None:
     _, facts, _ = show(spectra, make_study([ONE | {"henrici": 1e-15, "peak_growth": 1.0, "rate": -0.1}]))
     text = " ".join(map(plain, facts["claims"]))
-    assert (
-        "in parts of its norm and in the median: 0. So" in text
-        and "grow as their ρ says, from the first one on" in text
-    )
+    assert "in parts of its norm: 0. So" in text and "grow as its ρ says, from the first one on" in text
     assert (
         "Of 1 network in which every direction shrinks in the end, none stretches any direction by a twentieth on the way."
         in text
@@ -215,9 +212,7 @@ def test_steps_are_whole(make_study: Any) -> None:
         for s in (0, 1)
     ]  # fmt: skip
     text = " ".join(map(plain, show(spectra, make_study(runs))[1]["claims"]))
-    assert (
-        "3.5 times after 1 step." in text and "within" not in text and "this exponent are 0.017 a step apart." in text
-    )
+    assert "3.5 times at power 1." in text and "within" not in text and "this exponent are 0.017 a step apart." in text
     assert not re.search(r"\d\.\d+ steps? ?(back)?", text)
 
 
@@ -228,3 +223,29 @@ def test_directions_are_counted_in_whole_numbers(make_study: Any) -> None:
         low, high = axes[0].get_xlim()
         ticks = [tick for tick in axes[0].xaxis.get_majorticklocs() if low <= tick <= high]
         assert ticks and all(tick == round(tick) and 1 <= tick <= count for tick in ticks), ticks
+
+
+def test_what_is_said_of_one_network_is_no_median(make_study: Any) -> None:
+    """Of one run of 12 steps the page said "in the median", and that powers of "these matrices" stretch "after 132 steps"."""
+    _, facts, _ = show(
+        spectra, make_study([ONE | {"rate": -0.1, "first": 0.5, "peak_growth": 2.5, "peak_growth_lag": 132}])
+    )
+    text = " ".join(map(plain, facts["claims"]))
+    assert "Henrici's departure from a normal matrix, in parts of its norm: 0.7." in text
+    assert "Powers of this matrix stretch more than ρ alone would: 2.5 times at power 132." in text
+    assert "Of 1 network in which every direction shrinks in the end, 1 first stretches some direction" in text
+    assert "more. It grows 2.9-fold before" in text and "median" not in text
+
+
+def test_the_kinds_that_the_headline_names_are_drawn(make_study: Any) -> None:
+    """Of eight kinds four have a row; the one with the fewest directions and the one with the most were named, and the first not drawn."""
+    kinds = ["elu", "identity", "relu", "selu", "sigmoid", "softplus", "tanh"]
+    sizes = {"relu": 1, "softplus": 6}
+    runs = [ONE | {"activation": f, "lags": (1, 5), "directions": 6, "dead_directions": 6 - sizes.get(f, 3), "seed": s} for f in kinds for s in range(2)]  # fmt: skip
+    data, facts, _ = show(spectra, make_study(runs))
+    assert "for relu, and" in plain(facts["title"]) and "for softplus." in plain(facts["title"])
+    panels = list(data["panel"].cat.categories)
+    assert len(panels) == 4 and {"relu", "softplus"} <= set(panels) and panels == sorted(panels, key=kinds.index)
+    assert set(data.loc[data["what"] == "exponent", "panel"].astype(str)) == set(panels)
+    [others] = [plain(claim) for claim in facts["claims"] if "no room" in claim]
+    assert set(re.findall(r"\w+", others)) & set(kinds) == set(kinds) - set(panels)

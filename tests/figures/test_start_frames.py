@@ -186,7 +186,7 @@ def test_what_is_missing_is_said(module: ModuleType, make_study: Any) -> None:
 
 def test_gradient_norm_by_step(study: reader.Tables) -> None:
     data, facts, axes = show(gradient_norm_by_step, study)
-    assert set(data["sequence_length"]) == {10}  # the longest
+    assert set(data["sequence_steps"]) == {10}  # the longest
     assert list(data["panel"].cat.categories) == ["identity", "sigmoid"] and len(axes) == 2
     row = data[(data["panel"] == "sigmoid") & (data["spectral_radius"] == 0.5) & (data["lag"] == 9)].iloc[0]
     rate = math.log(0.5) - 1
@@ -329,7 +329,7 @@ def test_gated_cells_have_their_law_at_rest_and_no_other(gated: reader.Tables) -
     """A linear law, a bound or a prediction is claimed that they do not have; or the law that they have is not drawn."""
     data, facts, axes = show(gradient_norm_by_step, gated)
     assert "linear" not in facts["shown"] and {"at rest", "law"} <= set(facts["shown"]) and data["at_rest"].all()
-    steps = data["sequence_length"].iloc[0] - 1
+    steps = data["sequence_steps"].iloc[0] - 1
     expected = [steps * math.log10(0.5 + 0.25 * radius) for radius in sorted(data["spectral_radius"].unique())]
     drawn = sorted({round(float(line.get_ydata()[-1]), 9) for ax in axes for line in lines(ax, "linear")})
     assert drawn == pytest.approx(expected)

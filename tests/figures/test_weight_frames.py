@@ -93,7 +93,7 @@ def test_two_sweeps_are_told_apart(make_study: Any) -> None:
     """The title speaks of a sweep whose sequences are not drawn, or two sentences have nothing that tells them apart."""
     runs = [run | {"sweep": "long" if run["sequence_length"] == 50 else "short"} for run in RUNS]
     data, facts, _ = show(figure, make_study(runs))
-    assert set(data["sequence_length"]) == {50}
+    assert set(data["sequence_steps"]) == {50}
     assert "of 50 steps" in plain(facts["title"]) and "of 7 steps" not in plain(facts["title"])
     claims = [plain(claim) for claim in facts["claims"] if claim]
     assert [claim.split(",")[0] for claim in claims[:2]] == [

@@ -113,7 +113,7 @@ def beginnings_of(tables: Tables, sweep: str | None) -> pd.DataFrame:
     runs = one_each(tables)
     any_untrained = (runs["updates"] == 0).any()
     runs = runs if sweep is None else pick(runs, {"sweep": sweep})
-    runs = runs[(runs["sequence_length"] > 1) & ((runs["updates"] == 0) | (not any_untrained))]
+    runs = runs[(runs["task_steps"] > 1) & ((runs["updates"] == 0) | (not any_untrained))]
     runs = runs.drop_duplicates([name for name in columns_of_settings(tables) if name not in HOW_TRAINED])
     return runs.assign(**dict.fromkeys(HOW_TRAINED, None))  # a beginning knows nothing of its training
 
@@ -829,6 +829,7 @@ KINDS: dict[str, Kind] = {
     "weight_settings": lambda t, w: float(len(weight_settings(t, w))),
     "weight_settings_alike": lambda t, w: float(len(weight_settings(t, w))),
     "regime_count": counted_regime,
+    "task_steps": lambda t, w: float(networks(t, w)["task_steps"].max()),
     "starts": lambda t, w: float(len(networks(t, w))),
     "starts_at_longest": lambda t, w: float(len(networks(t, w))),
     "networks": lambda t, w: float(all_networks(t, w)),
@@ -862,7 +863,7 @@ KINDS: dict[str, Kind] = {
     **_three("rest_rate_miss", missed_by("rest_rate")),
     "networks_of_theories": lambda t, w: float(len(with_both_theories(t, w))),
     "starts_of_one_step": lambda t, w: float(
-        one_each(t)[lambda r: r["sequence_length"] == 1][[n for n in columns_of_settings(t) if n not in HOW_TRAINED]].drop_duplicates().shape[0]
+        one_each(t)[lambda r: r["task_steps"] == 1][[n for n in columns_of_settings(t) if n not in HOW_TRAINED]].drop_duplicates().shape[0]
     ),
     "starts_with_gradient": lambda t, w: float(len(going_back(t))),
     "starts_without_gradient": lambda t, w: float(len(distinct(t)) - len(going_back(t))),
@@ -908,6 +909,6 @@ def going_back(tables: Tables) -> pd.DataFrame:
 
 def distinct(tables: Tables) -> pd.DataFrame:
     runs = one_each(tables)
-    return runs[runs["sequence_length"] > 1].drop_duplicates(
+    return runs[runs["task_steps"] > 1].drop_duplicates(
         [n for n in columns_of_settings(tables) if n not in HOW_TRAINED]
     )

@@ -27,7 +27,7 @@ NUMBERS = list(dict.fromkeys([*SCALES, *(name for name in NUMERIC if AXES[name].
 
 def starts(runs: pd.DataFrame) -> pd.DataFrame:
     """Networks before training, each once: those that nothing trains, or else those that training begins with."""
-    runs = runs[runs["sequence_length"] > 1]
+    runs = runs[runs["task_steps"] > 1]
     untrained = runs[runs["updates"] == 0]
     return (untrained if len(untrained) else runs).drop_duplicates([*START, "seed"])
 
@@ -87,7 +87,7 @@ def linear_law_miss(tables: Tables, where: Where) -> float:
     networks = pd.concat([longest(own) for own in by_sweep(tables["runs"])]).drop_duplicates("run_key")
     networks = from_last_step(tables, pick(networks, where))
     networks = networks[np.isfinite(networks["log10_gradient_ratio"]) & networks["linear_rate"].notna()]
-    law = networks["linear_rate"] * (networks["sequence_length"] - 1) / math.log(10)
+    law = networks["linear_rate"] * (networks["task_steps"] - 1) / math.log(10)
     return float((networks["log10_gradient_ratio"] - law).abs().median())
 
 
@@ -96,7 +96,7 @@ def rest_law_miss(tables: Tables, where: Where) -> float:
     networks = pick(networks, where)
     networks = networks[np.isfinite(networks["log10_gradient_ratio"]) & networks["linear_rate"].isna()]
     networks = networks[np.isfinite(networks["rest_rate"].astype(float))]
-    law = networks["rest_rate"] * (networks["sequence_length"] - 1) / math.log(10)
+    law = networks["rest_rate"] * (networks["task_steps"] - 1) / math.log(10)
     return float((networks["log10_gradient_ratio"] - law).abs().median())
 
 
@@ -220,7 +220,7 @@ def foretold(tables: Tables) -> list[bool]:
     """Of every setting of the maps that theory speaks of, whether the median network does what it says."""
     found = []
     for rows in map_settings(tables):
-        decades = rows["predicted_rate"].astype(float) * (rows["sequence_length"] - 1) * math.log10(math.e)
+        decades = rows["predicted_rate"].astype(float) * (rows["task_steps"] - 1) * math.log10(math.e)
         measured = rows["log10_gradient_ratio"].dropna()
         if decades.notna().all() and len(measured):
             kinds = [0 if abs(x) <= 2 else math.copysign(1, x) for x in (measured.median(), decades.median())]
@@ -234,7 +234,12 @@ def spread(tables: Tables, where: Where) -> float:
 
 
 def spread_decades(tables: Tables, where: Where) -> float:
-    return spread(tables, where) * (where["sequence_length"] - 1) * math.log10(math.e)
+    decades = [
+        float(np.std(rate, ddof=1)) * (rows["task_steps"].max() - 1) * math.log10(math.e)
+        for rows in settings(tables, where)
+        if len(rate := finite(rows["growth_rate"])) > 1
+    ]
+    return float(np.median(decades))
 
 
 def kinds_spread(tables: Tables) -> dict[tuple[Any, ...], dict[int, float]]:

@@ -64,7 +64,7 @@ def kinds(networks: Callable[[Tables, Where], pd.DataFrame]) -> dict[str, Callab
             steps = sorted(half(p) for p in (contributions(tables, k) for k in own["run_key"]) if sum(p) > 0)
             if steps:
                 middle = (steps[(len(steps) - 1) // 2] + steps[len(steps) // 2]) / 2
-                medians.append((middle, int(own["sequence_length"].max())))
+                medians.append((middle, int(own["task_steps"].max())))
         return medians
 
     return {

@@ -122,7 +122,7 @@ def test_what_lengths_share_is_told_of_the_longest() -> None:
     assert "By mean field, every vanilla network forgets where it started." in text
     networks = Study(frame(runs)).networks
     assert plain(window_sentence(networks)) == (
-        "At T = 100, rates are measured from step t = 25 to t = 99, in the median of the networks."
+        "In sequences of 100 steps, rates are measured from step t = 25 to t = 99, in the median of the networks."
     )
 
 

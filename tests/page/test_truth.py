@@ -201,6 +201,16 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         ONE | {"activation": f, "hidden_size": h, "seed": s, "rate": -math.inf if f == "hard_tanh" or (s + h) % 3 else -0.3 - 0.1 * h}
         for f in ("hard_tanh", "relu", "sigmoid") for h in (1, 2) for s in range(6)
     ],
+    "copy memory at three lags": [
+        ONE | {"task": "copy_memory", "loss_at": "every", "spectral_radius": r, "sequence_length": T, "seed": s, "rate": 0.3 * (r - 1.3) + 0.01 * s, "predicted": 0.3 * (r - 1.3)}
+        for r in (0.9, 1.2) for T in (1, 2, 8) for s in range(6)
+    ],
+    "copy memory beside another task": [
+        ONE | {"task": t, "sequence_length": T, "seed": s, "rate": -0.1 + 0.03 * s - 0.01 * (t == "adding")} for t in ("adding", "copy_memory") for T in (2, 8) for s in range(6)
+    ],
+    "copy memory that trains": [
+        TRAIN | {"task": "copy_memory", "loss_at": "every", "cell": c, "sequence_length": T, "seed": s, "accuracy": 0.5 + 0.01 * s} for c in ("vanilla", "gru") for T in (2, 8) for s in range(6)
+    ],
     "eighteen networks": [
         ONE | {"activation": f, "initializer": i, "dtype": d, "spectral_radius": r}
         for f in ("relu", "sigmoid", "tanh") for i in ("gaussian", "orthogonal") for d in ("float32", "float64") for r in (0.5, 1.5)
@@ -452,7 +462,7 @@ def test_a_median_lies_in_no_gap_between_two_kinds_of_matrix(shown: Shown) -> No
     """Gaussian and orthogonal matrices together were said to depart from normal by 0.35, which no matrix does."""
     text = words_of(shown)
     assert "in parts of its norm and in the median: 0.7 for gaussian and 0 for orthogonal." in text
-    assert "stretch more than ρ alone would: 2.5 times after 7 steps for gaussian." in text
+    assert "stretch more than ρ alone would: 2.5 times at power 7 for gaussian." in text
 
 
 @pytest.mark.parametrize("shown", ["weight scales"], indirect=True)

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from study.report import drawing, facets, layout, measures, reader, style
+from study.report.chosen import with_wanted
 from study.report.findings import Study
 from study.report.phrases import count_of
 from study.report.words import (
@@ -274,7 +275,17 @@ def _left_out_rules(rules: pd.DataFrame, drawn: list[str]) -> str:
 
 
 def drawn_rules(data: pd.DataFrame) -> list[str]:
-    return facets.spread(ordered("clipping", data.loc[data["panel"].notna(), "clipping"]), MOST_RULES)
+    """At most so many rules, those that the headline is about among them."""
+    rules = ordered("clipping", data.loc[data["panel"].notna(), "clipping"])
+    told = [rules.index(rule) for rule in _told(by_rule(data)) if rule in rules]
+    return [rules[i] for i in with_wanted(facets.spread(range(len(rules)), MOST_RULES), told)]
+
+
+def _told(rules: pd.DataFrame) -> list[str]:
+    """The rules that the headline names, and those with runs that break down, the most first."""
+    names = [address["where"].get("clipping") for _, address in addresses(title(rules))]
+    broken = rules[rules["broken"] > 0].sort_values("broken", ascending=False, kind="stable")
+    return list(dict.fromkeys([*(name for name in names if isinstance(name, str)), *broken.index]))
 
 
 def one_line_each(data: pd.DataFrame) -> bool:

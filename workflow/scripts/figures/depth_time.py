@@ -46,7 +46,16 @@ Signs = tuple[float, float] | None  # of what depth does near the loss and far f
 TOO_FEW = "Too few seeds to tell what depth does"
 LOWER_LAYERS = "lower layers clearly have"
 NOR_FAR = "nor is there one far from it"
+OF_EACH_DIRECTION = (
+    ("near the loss", "at each direction's last step"),
+    ("Near the loss", "At each direction's last step"),
+    ("far from it", "at its first"),
+)
 DOES_SECOND_DIRECTION = "A second direction multiplies the gradient at the first step of the first layer by"
+BOTH_ENDS_ARE_NEAR = (
+    "Below the last layer, gradients also come from the other direction of the layer above, whose last step is at the other end. So both ends of a sequence "
+    "are near to the loss there, and a step back may be a factor above one."
+)
 WHAT_REVERSE_IS = (
     "The reverse direction reads from the last step to the first, so its gradient goes the other way in time. "
     "Its lag is t − 1, and its last step is the first one."
@@ -130,16 +139,26 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     reverse = _reverse_panels(data)
     told = _least_in_time({panel: decades for panel, decades in factors.items() if panel not in reverse})
     title = _title(data, factors, told)
+    title = _of_each_direction(title) if reverse else title
     alt = f"Heat maps of the gradient's size: layer, from the last on top to the first, against steps back from the end. {title}"
     said = [_range(data, factors), *(_sentences(data, told, factors[told]) if told else ())]
     said += [_second_direction(data), _layers_apart(factors)]
-    said += [WHAT_REVERSE_IS] if reverse else []
+    said += [WHAT_REVERSE_IS, BOTH_ENDS_ARE_NEAR] if reverse else []
     shown = [
         *(["panels"] if len(factors) > 1 else []),
         *(["networks"] if data.groupby(["panel", "layer", "lag"], observed=True).size().max() > 1 else []),
+        *(["two directions"] if reverse else []),
+        *(["one direction"] if DIRECTION not in data or data[DIRECTION].isna().any() else []),
         *(["missing"] if _medians(data)["decades"].isna().any() else []),
     ]
     return drawing.facts(title, alt, [*said, facets.left_out(data)], shown, answer=said)
+
+
+def _of_each_direction(title: str) -> str:
+    """Of two directions each has its own last step, where the loss acts; below the last layer, neither end is far from the loss."""
+    for words, instead in OF_EACH_DIRECTION:
+        title = title.replace(words, instead)
+    return title
 
 
 def _reverse_panels(data: pd.DataFrame) -> list[str]:

@@ -47,7 +47,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     lost = {f"{name}_lost": int(longest[f"{name}_flushed_at"].notna().sum()) for name in FORMAT_NAMES}
     runs = facets.start_panels(runs)
     data = facets.by_panel(runs, lambda rows: _quantiles(tables, rows), "lag")
-    last_lag = data.groupby("sequence_length")["lag"].transform("max")  # panels of one length have one axis
+    last_lag = data.groupby("sequence_steps")["lag"].transform("max")  # panels of one length have one axis
     return data.assign(**lost, all_networks=len(longest), last_lag=last_lag)
 
 
@@ -67,8 +67,8 @@ def _quantiles(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
         dead_from = _dead_from(rows)
         rows = rows[rows["lag"] <= dead_from]
     medians = (rows.groupby("lag")[list(QUANTILES)].median() * DECADES).reset_index().assign(dead_from=dead_from)
-    keep = ("panel", "left_out", "fewer", "across", "scaled_by", "sequence_length")
-    return medians.assign(**{name: first[name] for name in keep}, networks=len(runs))
+    keep = ("panel", "left_out", "fewer", "across", "scaled_by")
+    return medians.assign(**{name: first[name] for name in keep}, sequence_steps=T, networks=len(runs))
 
 
 def _dead_from(rows: pd.DataFrame) -> float:

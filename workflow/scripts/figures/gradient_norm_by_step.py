@@ -16,6 +16,7 @@ from rnn_core import CELLS
 from study.report import drawing, facets, layout, measures, reader, statistics, style
 from study.report.findings import Study
 from study.report.float_limits import LIMITS, PURPLE, name_limit
+from study.report.phrases import over_steps
 from study.report.sentences.growth_claims import shared_name
 from study.report.words import (
     LONGEST_TITLE,
@@ -110,7 +111,7 @@ def _lines(tables: reader.Tables, runs: pd.DataFrame, most: int | None = None) -
 def _ratios(tables: reader.Tables, runs: pd.DataFrame, to_lag: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Lags, and log10 ratios of every run at them (runs, lags), from the traces piece by piece; nan where there is none."""
     most = max(8, min(MOST_LAGS, MOST_VALUES // len(runs)))
-    lengths = runs["sequence_length"].unique()
+    lengths = measures.steps(runs).unique()
     wanted_lags = [[*facets.spread(range(min(T, (to_lag or T) + 1)), most + 1), T - 1] for T in lengths]
     lags = np.unique([lag for each in wanted_lags for lag in each])
     row = pd.Series(runs["place"].to_numpy(), index=runs["run_key"])
@@ -125,7 +126,7 @@ def _ratios(tables: reader.Tables, runs: pd.DataFrame, to_lag: int | None) -> tu
 
 def _line(rows: pd.DataFrame, lags: np.ndarray, ratio: np.ndarray) -> pd.DataFrame:
     """One line with its band, at the lags of its own length."""
-    first, T = rows.iloc[0], int(rows["sequence_length"].iloc[0])
+    first, T = rows.iloc[0], int(measures.steps(rows).iloc[0])
     # of a shorter sequence's grid all lags are kept, of a longer one's those that it has a value at
     has = (lags < T) & ~np.isnan(ratio).all(axis=0) | (lags == T - 1) | (lags == 0)
     lags, ratio = lags[has], ratio[:, has]
@@ -139,7 +140,7 @@ def _line(rows: pd.DataFrame, lags: np.ndarray, ratio: np.ndarray) -> pd.DataFra
     over_networks = {name: np.where(nothing, np.nan, value) for name, value in each}
     keep = ["panel", "hue", "colour", "spectral_radius", "by", "scaled_by", "chosen", "fewer", "left_out", "cell"]
     return pd.DataFrame(over_networks).assign(
-        **{name: first[name] for name in keep}, sequence_length=T, lag=lags, seeds=len(rows),
+        **{name: first[name] for name in keep}, sequence_steps=T, lag=lags, seeds=len(rows),
         zeros=(ratio == -np.inf).sum(axis=0), broken=np.isnan(ratio).sum(axis=0),
         linear=_linear_law(lags, measures.law(rows)),  # null where there is no law
         at_rest=bool(measures.has_law_at_rest(rows).any()), biased=bool(measures.has_gate_biases(rows).any()),
@@ -154,7 +155,7 @@ def _linear_law(lags: np.ndarray, rates: pd.Series) -> np.ndarray:
 
 def ends(data: pd.DataFrame) -> pd.DataFrame:
     """The rows of the first time step."""
-    return data[data["lag"] == data["sequence_length"] - 1]
+    return data[data["lag"] == data["sequence_steps"] - 1]
 
 
 # ---- facts
@@ -237,8 +238,8 @@ def _longest(part: measures.Part, tasks: tuple[str, ...]) -> pd.DataFrame:
     return longest[_from_last_step(longest, tasks)]
 
 
-def _ends_of(study: Study, tasks: tuple[str, ...]) -> list[tuple[float, dict[str, Any], dict[str, Any], int]]:
-    """Median decades of every kind of start at every spectral radius: value, settings, address and T, at the longest sequence."""
+def _ends_of(study: Study, tasks: tuple[str, ...]) -> list[tuple[float, dict[str, Any], dict[str, Any], str]]:
+    """Median decades of every kind of start at every spectral radius: value, settings, address and over how many steps, at the longest sequence."""
     medians = []
     for part in study.parts:
         if part.trains:
@@ -248,8 +249,8 @@ def _ends_of(study: Study, tasks: tuple[str, ...]) -> list[tuple[float, dict[str
             if len(known):
                 settings = {axis: value for axis, value in chosen.items() if axis != "sequence_length"}
                 where = {"sweep": part.sweep, **part.fixed, **chosen}
-                told, T = study.settings_of(part, settings), int(runs["sequence_length"].iloc[0])
-                medians.append((statistics.median(known).value, told, where, T))
+                told = study.settings_of(part, settings)
+                medians.append((statistics.median(known).value, told, where, over_steps(runs)))
     return medians
 
 
@@ -259,8 +260,7 @@ def _title(study: Study, tasks: tuple[str, ...]) -> str:
     if not medians:
         return "No gradient of this study is a number when it arrives at the first time step."
     low, high = medians[0], medians[-1]
-    length = marked_count(high[3], "setting", axis="sequence_length")
-    going = f"Going back over T = {length} steps" if low[3] == high[3] else "Going back over the whole sequence"
+    going = f"Going back over {high[3]}" if low[3] == high[3] else "Going back over the whole sequence"
     whose = "the median network's gradient" if _has_medians(study, tasks) else "the gradient"
     sizes = [marked(_factor_words(value), "median_decades", value, **where) for value, _, where, _ in (low, high)]
     if plain(sizes[0]) == plain(sizes[1]):
@@ -410,7 +410,7 @@ def draw(data: pd.DataFrame) -> Figure:
     names = list(data["panel"].cat.categories)
     columns = min(len(names), layout.columns(3 if data["chosen"].any() or len(names) > 4 else 2))
     height = (2.2 if len(names) > 6 else 2.5) if len(names) > 4 or layout.on_phone() else 3.3
-    figure, axes = layout.grid(len(names), columns, height, sharex=data["sequence_length"].nunique() == 1, sharey=True)
+    figure, axes = layout.grid(len(names), columns, height, sharex=data["sequence_steps"].nunique() == 1, sharey=True)
     axes[0].set_ylim(*scale(data))
     direct = _direct(data, columns)
     dead = _dead_from(data)

@@ -39,7 +39,7 @@ MOST_COLUMNS = 16  # more have no room for numbers
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """Panel × row × T: median over networks of log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖), and how many networks vanish, stay and explode.
 
-    ``predicted`` is the median of what theory says, predicted_rate over T − 1 steps, in decades; nan where it says nothing of a network.
+    ``predicted`` is the median of what theory says, predicted_rate over all steps but one, in decades; nan where it says nothing of a network.
     A ``row`` is a value of ``axis``: the spectral radius, or else the number with the most values in the sweep. An exactly zero gradient
     counts as −∞. ``agree``: all networks are of one regime. ``drawn``: there is room for the panel.
     """
@@ -55,7 +55,19 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     data = pd.concat(maps, ignore_index=True)
     data["panel"] = pd.Categorical(data["panel"], categories=[n for each in names for n in each], ordered=True)
     return data[
-        [*GROUP, "axis", "median", "predicted", "networks", *measures.REGIMES, "lost", "agree", "drawn", "left_out"]
+        [
+            *GROUP,
+            "axis",
+            "median",
+            "predicted",
+            "added",
+            "networks",
+            *measures.REGIMES,
+            "lost",
+            "agree",
+            "drawn",
+            "left_out",
+        ]
     ]
 
 
@@ -94,6 +106,7 @@ def _cell(rows: pd.DataFrame) -> dict[str, Any]:
     return {
         "median": measures.median_decades(rows),
         "predicted": measures.predicted_decades(rows),
+        "added": bool((measures.steps(rows) > rows["sequence_length"]).any()),
         "networks": len(rows),
         "drawn": bool(rows["drawn"].iloc[0]),
         **{regime: counts[regime] for regime in measures.REGIMES},
@@ -121,6 +134,7 @@ def facts(data: pd.DataFrame, _: Study) -> drawing.Facts:
         *(["one"] if _around_one(data[data["axis"] == "spectral_radius"]["row"]) else []),
         *(["zeros"] if (data["median"] == -np.inf).any() else []),
         *(["radius"] if axes == ["spectral_radius"] else []),
+        *(["added"] if data["added"].any() else []),
     ]
     split = cells[~cells["agree"]]
     disagree = (
@@ -315,7 +329,7 @@ def _borders(table: pd.DataFrame) -> list[Edge]:
 
 
 def _theory_borders(cells: pd.DataFrame) -> list[Edge]:
-    """Edges between cells of which theory says vanish, stay and explode: its rate over T − 1 steps passes ±2 decades there."""
+    """Edges between cells of which theory says vanish, stay and explode: its rate over all steps but one passes ±2 decades there."""
     values = _table(cells, "predicted").to_numpy(dtype=float)
     return _edges(np.where(np.isnan(values), np.nan, np.sign(values) * (np.abs(values) > BOUNDS[0])))
 

@@ -21,7 +21,11 @@ NOTHING = drawing.Nothing(
     "Set seeds: 3 or more in a sweep whose sequence_length is 2 or more, so that there are several networks to compare.",
 )
 MARKS = {"vanishing": "v", "stable": "o", "exploding": "^"}
-SLOPES = ((-1.0, r"$T^{-1}$", ": ends only"), (-0.5, r"$T^{-1/2}$", ": chance"), (0.0, "flat", ": they differ"))
+SLOPES = (
+    (-1.0, "$%s^{-1}$", ": ends only"),
+    (-0.5, "$%s^{-1/2}$", ": chance"),
+    (0.0, "flat", ": they differ"),
+)  # T, or n
 SETTING = ["panel", "scale", "sequence_length"]
 GOLDEN = 0.6180339887
 
@@ -38,7 +42,9 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
         return pd.DataFrame()
     scale = measures.scale_of(runs)
     axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis not in (scale, "sequence_length")]
-    runs = facets.panels(runs, axes).assign(scale=lambda shown: shown[scale], scaled_by=scale)
+    runs = facets.panels(runs, axes).assign(
+        scale=lambda shown: shown[scale], scaled_by=scale, steps=measures.steps(runs)
+    )
     runs["known"] = runs["growth_rate"].where(np.isfinite(runs["growth_rate"].astype(float)))
     networks = runs.groupby(SETTING, observed=True, dropna=False)["known"]
     runs["mean"], runs["spread"] = networks.transform("mean"), networks.transform("std").map(unrounded)
@@ -49,7 +55,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     runs["panel"] = runs["panel"].cat.remove_unused_categories()
     runs["regime"] = runs["regime"].fillna("not a number")
     runs["near"] = _near(runs)
-    columns = [*SETTING, "seed", "growth_rate", "regime", "offset", "spread", "near", "scaled_by", "left_out"]
+    columns = [*SETTING, "steps", "seed", "growth_rate", "regime", "offset", "spread", "near", "scaled_by", "left_out"]
     return runs[columns].sort_values([*SETTING, "seed"], ignore_index=True)
 
 
@@ -66,7 +72,7 @@ def _near(runs: pd.DataFrame) -> pd.Series:
 def typical(data: pd.DataFrame) -> pd.DataFrame:
     """The standard deviation of every kind at every length, the median over spectral radii, or weight scales."""
     settings = data.drop_duplicates(SETTING)
-    return settings.groupby(["panel", "sequence_length"], observed=True, as_index=False)["spread"].median()
+    return settings.groupby(["panel", "sequence_length", "steps"], observed=True, as_index=False)["spread"].median()
 
 
 # ---- facts
@@ -80,6 +86,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     near = data[data["near"]]
     shown = [
         *(["lengths"] if _has_lengths(data) else []),
+        *(["added"] if _length(data)[0] == "steps" else []),
         *(["regimes"] if near["regime"].nunique() > 1 else []),
         *(["scale"] if data["scale"].nunique() > 1 else []),
         *(["weight scale"] if data["scaled_by"].iloc[0] == "weight_scale" else []),
@@ -116,7 +123,12 @@ def _settings(study: Study) -> pd.DataFrame:
             T = int(rows["sequence_length"].iloc[0])
             others = {axis: value for axis, value in chosen.items() if axis != "sequence_length"}
             kind = {axis: value for axis, value in others.items() if axis != scale}
-            row = {"T": T, "scale": others.get(scale), "spread": unrounded(float(known.std()))}
+            row = {
+                "T": T,
+                "steps": int(measures.steps(rows).iloc[0]),
+                "scale": others.get(scale),
+                "spread": unrounded(float(known.std())),
+            }
             settings.append(row | {"kind": names[tuple(kind.values())], "where": kind})
     return pd.DataFrame(settings)
 
@@ -214,13 +226,13 @@ def _from_to(spreads: pd.DataFrame) -> str:
 def _decades(settings: pd.DataFrame) -> str:
     """What the typical spread makes of the whole sequence."""
     T = int(settings["T"].max())
-    spread = float(settings.loc[settings["T"] == T, "spread"].median())
-    decades = spread * (T - 1) / LN10
-    if not unrounded(spread):
+    longest = settings[settings["T"] == T]
+    decades = float((longest["spread"] * (longest["steps"] - 1)).median()) / LN10
+    if not unrounded(decades):
         return ""
     factor = marked(number(decades, 2), "spread_decades", decades, sequence_length=T)
     unit = "decade" if plain(factor) == "1" else "decades"
-    return f"A rate that is higher by one standard deviation at every step adds {factor} {unit} over the whole sequence at {_at(T)}{', in the median of the settings' if settings['T'].eq(T).sum() > 1 else ''}."
+    return f"A rate that is higher by one standard deviation at every step adds {factor} {unit} over the whole sequence at {_at(T)}{', in the median of the settings' if len(longest) > 1 else ''}."
 
 
 def _widest(settings: pd.DataFrame, title: str) -> str:
@@ -280,6 +292,11 @@ def _has_lengths(data: pd.DataFrame) -> bool:
     return bool((known.groupby("panel", observed=True)["sequence_length"].nunique() > 1).any())
 
 
+def _length(data: pd.DataFrame) -> tuple[str, str]:
+    """What a rate is averaged over: T, or all steps n where a task adds some to T."""
+    return ("steps", "n") if (data["steps"] > data["sequence_length"]).any() else ("sequence_length", "T")
+
+
 def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
@@ -326,12 +343,14 @@ def _lengths(ax: Axes, data: pd.DataFrame) -> None:
     """Standard deviation against length, with the slopes to compare with."""
     known = typical(data).query("spread > 0")
     ax.set(xscale="log", yscale="log")
-    lengths = np.sort(known["sequence_length"].unique())
+    column, symbol = _length(data)
+    lengths = np.sort(known[column].unique())
     labels: list[tuple[float, str, Any]] = []
-    start = float(known.loc[known["sequence_length"] == lengths[0], "spread"].median())
+    start = float(known.loc[known[column] == lengths[0], "spread"].median())
     for slope, short, words in SLOPES:
         line = start * (lengths / lengths[0]) ** slope
         ax.plot(lengths, line, color="#9a9a9a", lw=1.3, ls=(0, (1, 1.5)), gid=f"slope {slope:g}", zorder=1)
+        short = short.replace("%s", symbol)
         labels.append((line[-1], short if layout.on_phone() else f"{short}{words}", "#6f6f6f"))
     looks = _looks(data)
     for name, (colour, marker, dashes) in looks.items():
@@ -339,7 +358,7 @@ def _lengths(ax: Axes, data: pd.DataFrame) -> None:
         if len(kind_rows):
             sns.lineplot(
                 kind_rows,
-                x="sequence_length",
+                x=column,
                 y="spread",
                 ax=ax,
                 color=colour,
@@ -357,7 +376,7 @@ def _lengths(ax: Axes, data: pd.DataFrame) -> None:
     ax.minorticks_off()
     ax.set_xticks(facets.spread(list(lengths), 5), [str(T) for T in facets.spread(list(lengths), 5)])
     layout.plain_log_ticks(ax)
-    ax.set_xlabel("sequence length T (steps)")
+    ax.set_xlabel("sequence length T (steps)" if symbol == "T" else f"steps of the sequence, {symbol}")
     ax.set_ylabel("standard deviation of growth rates\nover networks (per step)")
     layout.label_lines(ax, labels, gap=0.06, leaders=True)
 
@@ -400,9 +419,9 @@ def _networks(ax: Axes, data: pd.DataFrame) -> None:
     ax.margins(x=0.08)
     ax.set_ylim(len(kinds) - 0.5, -0.5)
     ax.xaxis.set_major_locator(MaxNLocator(3 if _has_lengths(data) else 5))  # beside long names there is little room
-    lengths = near["sequence_length"].unique()
+    lengths = near[["sequence_length", "steps"]].drop_duplicates()
     if len(lengths) == 1:
-        _decade_axis(ax, int(lengths[0]))
+        _decade_axis(ax, *map(int, lengths.iloc[0]))
 
 
 def _kind_names(data: pd.DataFrame) -> dict[str, str]:
@@ -422,12 +441,14 @@ def _kind_name(data: pd.DataFrame, kind_rows: pd.DataFrame, kind: str) -> str:
     return "\n".join(known)
 
 
-def _decade_axis(ax: Axes, T: int) -> None:
+def _decade_axis(ax: Axes, T: int, steps: int) -> None:
     """The same in decades over the whole sequence, on top."""
-    steps = (T - 1) / LN10
-    functions = (lambda x: np.asarray(x) * steps, lambda x: np.asarray(x) / steps)
+    back = (steps - 1) / LN10
+    functions = (lambda x: np.asarray(x) * back, lambda x: np.asarray(x) / back)
     top = ax.secondary_xaxis("top", functions=functions)
-    top.set_xlabel(f"decades over{chr(10) if layout.on_phone() else ' '}the whole sequence, T = {T}")
+    top.set_xlabel(
+        f"decades over{chr(10) if layout.on_phone() else ' '}the whole sequence, T = {T}{f' ({steps} steps)' * (steps > T)}"
+    )
     top.spines["top"].set_visible(True)
     top.xaxis.set_major_locator(MaxNLocator(4))
 

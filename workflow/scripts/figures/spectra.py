@@ -10,9 +10,21 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
+from study.report.chosen import with_wanted
 from study.report.findings import Study
 from study.report.phrases import LN10, counted
-from study.report.words import LONGEST_TITLE, itemized, marked, marked_count, name_of, number, plain, power, unrounded
+from study.report.words import (
+    LONGEST_TITLE,
+    few,
+    itemized,
+    marked,
+    marked_count,
+    name_of,
+    number,
+    plain,
+    power,
+    unrounded,
+)
 
 NOTHING = drawing.Nothing(
     "This study does not measure the spectra of its networks.",
@@ -49,7 +61,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
         return pd.DataFrame()
     scale = measures.scale_of(networks)
     axes = [axis for axis in measures.varied(networks, measures.TRAINING) if axis != scale]
-    runs = facets.panels(networks, axes, MOST_KINDS).assign(scale=lambda shown: shown[scale])
+    runs = _placed(networks, axes).assign(scale=lambda shown: shown[scale])
     every = tables.read(
         "spectra",
         ["run_key", "sample", "lag", "i", "lyapunov_exponent", "log10_singular_value", "log10_gradient_ratio"],
@@ -67,6 +79,29 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     data["size"] = data["panel"].map(size).astype(float)
     data["panel"] = pd.Categorical(data["panel"], categories=runs["panel"].cat.categories, ordered=True)
     return data.assign(left_out=runs["left_out"].iloc[0], scaled_by=scale)
+
+
+def _placed(networks: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
+    """The networks of the kinds that have a row, those that the headline names among them."""
+    every, drawn = (facets.panels(networks, axes, most) for most in (len(networks), MOST_KINDS))
+    names = list(every["panel"].cat.categories)
+    ends = [kinds[i] for kinds in [_by_survivors(networks)] if kinds for i in (0, -1)]
+    told = [names.index(measures.where(every, **kind)["panel"].iloc[0]) for kind, _ in ends]
+    places = [names.index(name) for name in drawn["panel"].cat.categories]
+    if set(told) <= set(places):
+        return drawn
+    kept = [names[i] for i in with_wanted(places, told)]
+    runs = every[every["panel"].isin(kept)]
+    runs = runs.assign(panel=runs["panel"].cat.remove_unused_categories())
+    return runs.assign(left_out=few([name for name in names if name not in kept], 6))
+
+
+def _by_survivors(networks: pd.DataFrame) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Every setting at the longest lag that the study has, that with the fewest surviving directions first: its mean over seeds."""
+    runs = networks.dropna(subset=["surviving_directions", "spectra_lag"])
+    runs = runs[runs["spectra_lag"] == runs["spectra_lag"].max()]
+    kinds = measures.grouped(runs, _of_kind(runs)) if len(runs) else []
+    return sorted(kinds, key=lambda kind: float(kind[1].groupby("seed")["surviving_directions"].mean().mean()))
 
 
 def _with_spectra(runs: pd.DataFrame) -> pd.DataFrame:
@@ -206,17 +241,12 @@ class _Survivor:
 
 def _survivors(data: pd.DataFrame, study: Study) -> list[_Survivor]:
     """Every setting at the longest lag that the study has, of networks of the commonest size; the fewest first. None of networks of one unit."""
-    runs = _measured(study).dropna(subset=["surviving_directions", "spectra_lag"])
+    kinds = _by_survivors(_measured(study))
     sizes = data.dropna(subset=["size"]).drop_duplicates("panel")["size"]
-    if runs.empty or sizes.empty or sizes.max() == 1:
+    if not kinds or sizes.empty or sizes.max() == 1:
         return []
-    runs = runs[runs["spectra_lag"] == runs["spectra_lag"].max()]
     size = int(sizes.iloc[0]) if sizes.nunique() == 1 else 0
-    kinds = [
-        _Survivor(chosen, rows, size, int(runs["spectra_lag"].max()))
-        for chosen, rows in measures.grouped(runs, _of_kind(runs))
-    ]
-    return sorted((each for each in kinds if each.seeds), key=lambda each: each.mean.value)
+    return [_Survivor(chosen, rows, size, int(rows["spectra_lag"].max())) for chosen, rows in kinds]
 
 
 def _title(survivors: list[_Survivor]) -> str:
@@ -325,10 +355,10 @@ def _on_the_way(data: pd.DataFrame) -> str:
     if first.empty:
         return f"Of {of}, none stretches any direction by a twentieth on the way."
     middle, lag = float(first["y"].median()), statistics.whole_median(first["x"].to_numpy())
-    factor = marked(power(middle), "first_growth", middle)
+    factor, one = marked(power(middle), "first_growth", middle), len(first) == 1
     return (
-        f"Of {of}, {marked_count(len(first), 'first_growing')} first stretch some direction by a twentieth or more. "
-        f"In their median it grows {factor}-fold before it shrinks, the most over {_steps(lag, 'first_growth_lag')} back."
+        f"Of {of}, {marked_count(len(first), 'first_growing')} first stretch{'es' * one} some direction by a twentieth or more. "
+        f"{'It' if one else 'In their median it'} grows {factor}-fold before it shrinks, the most over {_steps(lag, 'first_growth_lag')} back."
     )
 
 
@@ -354,13 +384,13 @@ def _normality(study: Study) -> str:
         departures.append(marked(number(henrici, 2) if henrici > ROUNDING else "0", "henrici", henrici, **chosen) + of)
         if peak >= 1.0 + STRETCHED:
             times = marked(number(peak, 2), "peak_growth", peak, **chosen)
-            powers.append(f"{times} times after {_steps(lag, 'peak_growth_lag', **chosen)}{of}")
-    departure = (
-        f"Henrici's departure from a normal matrix, in parts of its norm and in the median: {itemized(departures)}."
-    )
+            powers.append(f"{times} times at power {marked(number(lag), 'peak_growth_lag', lag, **chosen)}{of}")
+    median, whose = (" and in the median", "these matrices") if len(matrices) > 1 else ("", "this matrix")
+    departure = f"Henrici's departure from a normal matrix, in parts of its norm{median}: {itemized(departures)}."
     if not powers:
-        return f"{departure} So the powers of these matrices grow as their ρ says, from the first one on."
-    return f"{departure} Powers of these matrices stretch more than ρ alone would: {itemized(powers)}."
+        own = "their" if median else "its"
+        return f"{departure} So the powers of {whose} grow as {own} ρ says, from the first one on."
+    return f"{departure} Powers of {whose} stretch more than ρ alone would: {itemized(powers)}."
 
 
 # ---- drawing

@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from study.report import drawing, facets, layout, measures, reader
+from study.report.chosen import with_wanted
 from study.report.findings import Study
 from study.report.sentences.training_change import DOUBLE, change_headline, changes_by_value, split_axis
 from study.report.training_gradients import first_step_ends, recorded_updates, relative_norms
@@ -36,6 +37,10 @@ NOTHING = drawing.Nothing(
 )
 AT_START_ONLY = drawing.Nothing(
     "No run of this study recorded its gradient at every step after its training had begun.", NOTHING.add
+)
+LOST = drawing.Nothing(
+    "No run has a gradient at its last step both before and after training, so nothing can be compared with it.",
+    "Add a sweep with a smaller sequence_length or a larger batch_size, so that some sequence of a batch has all T steps.",
 )
 NO_ROOM = "Some settings have no panel, because there is no room. The counts and the tables hold all of them."
 WHEN = ("before", "middle", "after")
@@ -73,6 +78,11 @@ class Cell:
         return float(known["first"].median()), float(known["final"].median())
 
     @property
+    def compared(self) -> int:
+        """Runs whose gradient is known at both ends."""
+        return len(self.runs.dropna(subset=["first", "final"]))
+
+    @property
     def change(self) -> float:
         first, final = self.ends
         return abs(final - first) if math.isfinite(first) and math.isfinite(final) else 0.0
@@ -90,7 +100,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
 
     Every row repeats the ``first`` and ``final`` value of its run at the first step, before and after training. ``beside`` are the
     settings that panels side by side share, ``group`` is their number. ``ends``: some of its sequences end before step T. A run that is not drawn has one row without lag.
-    So has a run that broke down: it has no gradient after training.
+    So has a run that broke down, as it has no gradient after training, and one whose last step has none to compare with.
     """
     runs = facets.trained_panels(tables.study, lambda part: part.axes, most=10**6, every=True)
     if runs.empty:
@@ -101,10 +111,21 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     ends = first_step_ends(tables, runs, moments)
     runs = _placed(tables.study.trained_parts, runs.merge(ends, on="run_key", how="left"))
     runs["ends"] = runs["run_key"].isin(reader.with_other_losses(tables, runs))
-    drawn = runs.dropna(subset=["panel", "final"])
-    with_lags = drawn.merge(relative_norms(tables, drawn, moments), on="run_key")
+    runs["lost"] = runs["last_update"].notna() & runs[["first", "final"]].isna().any(axis=1)
+    drawn = runs.dropna(subset=["panel", "first", "final"])
+    if drawn.empty:
+        return runs.assign(lag=np.nan)
+    with_lags = _of_the_same_networks(drawn.merge(relative_norms(tables, drawn, moments), on="run_key"))
     without_lags = runs[~runs["run_key"].isin(with_lags["run_key"])]
     return pd.concat([with_lags, without_lags], ignore_index=True)
+
+
+def _of_the_same_networks(lines: pd.DataFrame) -> pd.DataFrame:
+    """Without the middle of panels in which some run has nothing to compare with there: lines of other networks are no comparison."""
+    middle, panel = lines["when"] == "middle", lines["panel"].astype(str)
+    known = lines[middle & lines["relative"].notna()].groupby(panel)["run_key"].nunique()
+    every = lines.groupby(panel)["run_key"].nunique()
+    return lines[~middle | (panel.map(known) == panel.map(every))]
 
 
 def cells(trained_parts: Sequence[measures.Part], ends: pd.DataFrame) -> list[Cell]:
@@ -161,10 +182,7 @@ def _kept(known: list[Cell]) -> list[Cell]:
 
 def _spread(places: list[int], most: int, wanted: int | None) -> list[int]:
     """At most so many, evenly spread, the wanted one instead of its neighbour."""
-    chosen = facets.spread(places, most)
-    if wanted is not None and wanted not in chosen:
-        chosen[min(range(len(chosen)), key=lambda i: abs(chosen[i] - wanted))] = wanted
-    return chosen
+    return with_wanted(facets.spread(places, most), [] if wanted is None else [wanted])
 
 
 def curves(data: pd.DataFrame) -> pd.DataFrame:
@@ -180,6 +198,8 @@ def curves(data: pd.DataFrame) -> pd.DataFrame:
 def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return (AT_START_ONLY if (study.runs["updates"] > 0).any() else NOTHING).facts()
+    if data["lag"].isna().all():
+        return LOST.facts()
     trained_parts = study.trained_parts
     runs = data.drop_duplicates("run_key")
     axis = split_axis(trained_parts, runs)
@@ -187,7 +207,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     panels = list(data["panel"].cat.categories)
     alt = (
         f"Line charts of the decimal logarithm of the gradient's norm at every step, relative to the last step's, against steps back. "
-        f"One line is before training, one {_between(data)}, one at the last update. {facets.alt_panels(panels)} {plain(text)}"
+        f"One line is before training, {_middle_words(data)}one at the last update. {facets.alt_panels(panels)} {plain(text)}"
     )
     broken, zero = int(runs["broken"].sum()), int((runs["final"] == -math.inf).sum())
     ends = _each(trained_parts, _ends_of(data)) or _largest(trained_parts, _ends_of(data))
@@ -207,7 +227,9 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     scale = scales(drawn)
     shown = [
         *(["middle"] if (data["when"] == "middle").any() else []),
+        *(["no middle"] if _middle_is_missing(data) else []),
         *(["broken"] if broken else []),
+        *(["lost"] if runs["lost"].any() else []),
         *(["zero"] if (data["relative"] == -math.inf).any() else []),
         *(["every"] if (runs["task_loss_at"] == "every").any() else []),
         *(["ends"] if (runs["ends"] & (runs["task_loss_at"] == "last")).any() else []),
@@ -223,10 +245,18 @@ def _each(trained_parts: Sequence[measures.Part], ends: pd.DataFrame) -> str:
     known = [cell for cell in cells(trained_parts, ends) if all(map(math.isfinite, cell.ends))]
     if not 1 < len(known) <= MOST_TOLD:
         return ""
+    several = any(cell.compared > 1 for cell in known)
     start, *others = (
-        f"from {' to '.join(_ends_words(trained_parts, cell))} for {_name(trained_parts, cell)}." for cell in known
+        f"from {' to '.join(_ends_words(trained_parts, cell))} for {_name(trained_parts, cell)}{_of_one(cell, several)}."
+        for cell in known
     )
-    return " ".join([f"In the median this share goes {start}", *(f"It goes {each}" for each in others)])
+    head = "In the median this share goes" if several else "This share goes"
+    return " ".join([f"{head} {start}", *(f"It goes {each}" for each in others)])
+
+
+def _of_one(cell: Cell, several: bool = True) -> str:
+    """Where a median is of one run, beside medians of several."""
+    return ", in one run" if several and cell.compared == 1 else ""
 
 
 def _name(trained_parts: Sequence[measures.Part], cell: Cell) -> str:
@@ -250,7 +280,8 @@ def _largest(trained_parts: Sequence[measures.Part], ends: pd.DataFrame) -> str:
     if len(all_cells) < 2 or largest.change < DOUBLE:
         return ""
     first, final = _ends_words(trained_parts, largest)
-    return f"The share changes most for {_name(trained_parts, largest)}, in the median from {first} to {final}."
+    which = "in one run" if largest.compared == 1 else "in the median"
+    return f"The share changes most for {_name(trained_parts, largest)}, {which} from {first} to {final}."
 
 
 def _lost(runs: pd.DataFrame, broken: int) -> str:
@@ -284,6 +315,8 @@ def _zero(zero: int) -> str:
 def draw(data: pd.DataFrame) -> Figure:
     if data.empty:
         return NOTHING.draw()
+    if data["lag"].isna().all():
+        return LOST.draw()
     shown = data.dropna(subset=["panel"])
     figure, axes, columns = _axes(shown)
     medians, scale = curves(shown), scales(shown)
@@ -292,7 +325,7 @@ def draw(data: pd.DataFrame) -> Figure:
         rows = shown[shown["panel"] == panel]
         ax.set_ylim(*scale[int(places["group"][panel])])
         ax.yaxis.set_major_locator(MaxNLocator(4))
-        ax.set_xlim(0, max(1, int(rows["sequence_length"].max()) - 1))
+        ax.set_xlim(0, max(1, int(measures.steps(rows).max()) - 1))
         ax.xaxis.set_major_locator(layout.whole_numbers())
         ax.axhline(0.0, color="#bbbbbb", lw=0.8, zorder=0.5)
         _panel(ax, medians[medians["panel"] == panel])
@@ -318,17 +351,17 @@ def scales(shown: pd.DataFrame) -> dict[int, tuple[float, float]]:
     """By group, the scale of its panels: one for all, unless the groups' ranges differ so much that some would be flat lines."""
     medians = curves(shown).merge(shown[["panel", "group"]].drop_duplicates(), on="panel")
     reach = {int(group): _reach(medians[medians["group"] == group]) for group in shown["group"].unique()}
-    sizes = [max(high - low, FLAT) for low, high in reach.values()]
+    sizes = [max(high - low, FLAT) for group, (low, high) in reach.items() if (medians["group"] == group).any()]
     if max(sizes) < UNLIKE * min(sizes):
-        whole = min(low for low, _ in reach.values()), max(high for _, high in reach.values())
-        reach = dict.fromkeys(reach, whole)
+        together = min(low for low, _ in reach.values()), max(high for _, high in reach.values())
+        reach = dict.fromkeys(reach, together)
     return {group: _with_room(*each) for group, each in reach.items()}
 
 
 def _reach(medians: pd.DataFrame) -> tuple[float, float]:
     """Every median, the last step's 0, and of bands as much as leaves the medians two thirds of the panel."""
     known = medians["middle"][np.isfinite(medians["middle"])]
-    low, high = min(0.0, *known), max(0.0, *known)
+    low, high = min([0.0, *known]), max([0.0, *known])
     beyond = 0.25 * max(high - low, FLAT)
     bounds = medians[["low", "high"]].to_numpy()
     bounds = bounds[np.isfinite(bounds)]
@@ -396,24 +429,29 @@ def _names(axes: list[Axes], shown: pd.DataFrame, columns: int) -> None:
                 layout.under_title(ax, "\n".join(words))
         named_groups.add(group)
         named_parts.add(part)
-        if runs["broken"].all():
-            text = f"{whole(len(runs))} broke down" if len(runs) > 1 else "broke down"
+        if text := next(
+            (text for name, text in (("broken", "broke down"), ("lost", "left out")) if runs[name].all()), ""
+        ):
+            text = f"{whole(len(runs))} {text}" if len(runs) > 1 else text
             ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="#555555", gid="empty")
 
 
 def _words(runs: pd.DataFrame) -> list[str]:
-    """How many runs of a panel broke down, where not all did, or have no gradient left at the first step."""
-    broken, zero = int(runs["broken"].sum()), int((runs["final"] == -math.inf).sum())
-    words = [f"{broken} of {len(runs)} broke down"] if 0 < broken < len(runs) else []
+    """How many runs of a panel broke down or are left out, where not all are, or have no gradient left at the first step."""
+    zero = int((runs.loc[~runs["lost"], "final"] == -math.inf).sum())
+    counts = (("broke down", int(runs["broken"].sum())), ("left out", int(runs["lost"].sum())))
+    words = [f"{count} of {len(runs)} {what}" for what, count in counts if 0 < count < len(runs)]
     return words + ([f"{zero} of {len(runs)} exactly zero at the end"] if zero else [])
 
 
 def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame) -> None:
     groups = data.drop_duplicates("panel").set_index("panel")["group"].reindex(data["panel"].cat.categories).tolist()
     own_scales = len(set(scales(data).values())) > 1
+    adds = (measures.steps(data) > data["sequence_length"]).any()  # then the last step is not T
+    steps_back = "steps back" if adds else "steps back, T − t"
     for i, (ax, (first, _, lowest)) in enumerate(zip(axes, layout.edges(axes, data), strict=True)):
         ax.tick_params(labelleft=first or (own_scales and groups[i] != groups[i - 1]))
-        ax.set_xlabel("steps back, T − t" if lowest else "")
+        ax.set_xlabel(steps_back if lowest else "")
         if layout.on_phone() and first:  # the whole would be longer than a panel is high
             ax.set_ylabel(r"$\log_{10}$ ratio")
     total = "total gradient, " if (data["task_loss_at"] == "every").any() else ""
@@ -430,6 +468,16 @@ def _between(data: pd.DataFrame) -> str:
     middle = data.loc[data["when"] == "middle"].drop_duplicates("run_key")
     off = (middle["moment"] - middle["last_update"] / 2).abs() > 0.1 * middle["last_update"]
     return "in between" if off.any() else "halfway"
+
+
+def _middle_words(data: pd.DataFrame) -> str:
+    return f"one {_between(data)}, " if (data["when"] == "middle").any() else ""
+
+
+def _middle_is_missing(data: pd.DataFrame) -> bool:
+    """Whether some panels with lines have one between, and others none."""
+    has = data.dropna(subset=["lag"]).groupby("panel", observed=True)["when"].agg(lambda when: (when == "middle").any())
+    return bool(has.any() and not has.all())
 
 
 def _legend(data: pd.DataFrame) -> list[Any]:

@@ -57,7 +57,7 @@ def _bars(tables: reader.Tables, runs: pd.DataFrame) -> pd.DataFrame:
     heights = {name: np.add.reduceat(part, edges[:-1], axis=1).mean(axis=0) for name, part in signs.items()}
     first = runs.iloc[0]
     return pd.DataFrame(heights).assign(
-        **{name: first[name] for name in ("panel", "left_out", "fewer", "across", "scaled_by")}, first=edges[:-1], last=edges[1:] - 1, sequence_length=int(first["sequence_length"]),
+        **{name: first[name] for name in ("panel", "left_out", "fewer", "across", "scaled_by")}, first=edges[:-1], last=edges[1:] - 1, sequence_steps=T,
         networks=len(runs), steps=float(runs["weight_grad_steps"].median()),
         all_against=float(runs["weight_grad_against"].median()), every=bool(first["task_loss_at"] == "every"), ends=bool(runs["ends"].any()),
     )  # fmt: skip
@@ -84,7 +84,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         return NOTHING.facts()
     whose = weight_of(measures.starts(study.all_runs))
     kinds_told = [_told(study, part, kind) for part in study.start_parts for kind in kinds_of(part)]
-    title = _title(_of_one_length(kinds_told, set(data["sequence_length"])), whose)
+    title = _title(_of_one_length(kinds_told, set(data["sequence_steps"])), whose)
     kinds = facets.alt_list(data["panel"].cat.categories)
     alt = (
         f"Bar charts{kinds}: what the steps at each lag add to the gradient of the recurrent weights. "
@@ -162,7 +162,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, _: float) -> None:
     low = min(-0.06 * high, 1.15 * float(rows["against"].min()))
     ax.set(
         ylim=(low, high),
-        xlim=(-0.5 - 0.01 * rows["sequence_length"].iloc[0], rows["last"].max() + 0.5),
+        xlim=(-0.5 - 0.01 * rows["sequence_steps"].iloc[0], rows["last"].max() + 0.5),
     )
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))

@@ -259,7 +259,7 @@ def by_lag(data: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame, float], None]
     across = int(data["across"].iloc[0])  # radii side by side
     side_by_side = min(len(names), columns(2 if across == 2 and len(names) > 2 else 3))
     height = 3.0 if len(names) <= 3 else 2.1
-    figure, axes = grid(len(names), side_by_side, height, sharex=data["sequence_length"].nunique() == 1)
+    figure, axes = grid(len(names), side_by_side, height, sharex=data["sequence_steps"].nunique() == 1)
     for ax, name in zip(axes, names, strict=True):
         if len(names) > 1:
             panel_title(ax, name, 30 if side_by_side < 3 else 26)

@@ -119,13 +119,13 @@ def _clipped(study: Study) -> list[str]:
 
 
 def _window(networks: pd.DataFrame) -> dict[str, str]:
-    """The longest length, and there the settled window in the median of the networks; empty where no rate is measured."""
+    """The steps of the longest sequences, and there the settled window in the median of the networks; empty where no rate is measured."""
     window = measures.window(networks) if len(networks) else None
     if window is None:
         return {}
-    where = {"sequence_length": window.length}
+    where = {"task_steps": window.steps}
     return {
-        "length": marked_count(window.length, "setting", axis="sequence_length"),
+        "steps": marked_count(window.steps, "task_steps", **where),
         "first": marked(number(window.first), "settled_from", window.first, **where),
         "last": marked(number(window.last), "settled_to", window.last, **where),
         "median": " in the median of the networks" if window.networks > 1 else "",
@@ -191,7 +191,7 @@ def how_measured(
     unpredicted = int(networks["predicted_by"].isna().sum())
     bistable = int((networks["bistable"] == True).sum())  # noqa: E712  (the column has nulls)
     runs = study.all_runs
-    one_step = len(measures.distinct_starts(runs[runs["sequence_length"] == 1]))
+    one_step = len(measures.distinct_starts(runs[measures.steps(runs) == 1]))
     return {
         "networks": len(networks),
         "own_cells": sorted({cell.partition(SEPARATOR)[0] for cell in study.all_runs["cell"] if cell not in CELLS}),

@@ -33,6 +33,19 @@ def counted(count: int, noun: str, text: str) -> str:
     return f"{text} {noun}" + ("" if count == 1 else "s")
 
 
+def over_steps(runs: pd.DataFrame) -> str:
+    """T = 8 steps, of the longest of these runs; where the task adds to that, T = 8 (28 steps); where one task does and another does not, neither."""
+    T = int(runs["sequence_length"].max())
+    longest, length = runs[runs["sequence_length"] == T], marked_count(T, "setting", axis="sequence_length")
+    each = measures.steps(longest)
+    if each.nunique() > 1:
+        return f"the whole sequence at T = {length}"
+    if each.iloc[0] == T:
+        return f"T = {length} steps"
+    count = marked_count(int(each.iloc[0]), "task_steps", sequence_length=T, task=str(longest["task"].iloc[0]))
+    return f"T = {length} ({count} steps)"
+
+
 def of_networks(counts: Mapping[str, int], **where: Any) -> str:
     """all 8 vanish; 2 vanish, 1 stays and 5 explode."""
     total = sum(counts.values())

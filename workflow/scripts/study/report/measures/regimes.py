@@ -13,7 +13,7 @@ import pandas as pd
 from rnn_core import CELLS
 from rnn_core.theory import REGIMES
 from study.report import statistics
-from study.report.measures.selection import scale_of, symbol_of
+from study.report.measures.selection import scale_of, steps, symbol_of
 
 
 def regime_counts(runs: pd.DataFrame) -> dict[str, int]:
@@ -29,8 +29,8 @@ def median_decades(runs: pd.DataFrame) -> float:
 
 
 def predicted_decades(runs: pd.DataFrame) -> float:
-    """The same by theory: predicted_rate over T − 1 steps; nan where it says nothing of a network."""
-    decades = runs["predicted_rate"].astype(float) * (runs["sequence_length"] - 1) / math.log(10.0)
+    """The same by theory: predicted_rate over all steps but one; nan where it says nothing of a network."""
+    decades = runs["predicted_rate"].astype(float) * (steps(runs) - 1) / math.log(10.0)
     return math.nan if decades.isna().any() else statistics.median(decades.to_numpy()).value
 
 
@@ -38,9 +38,9 @@ ALIKE = 0.01  # relative: radii of one network that differ by less, as its input
 
 
 class Window(NamedTuple):
-    """The settled window, in which growth rates are measured: its first and last step, medians over networks of one length."""
+    """The settled window, in which growth rates are measured: its first and last step, medians over networks of as many steps."""
 
-    length: int
+    steps: int
     first: float
     last: float
     networks: int
@@ -51,9 +51,10 @@ def window(networks: pd.DataFrame) -> Window | None:
     known = networks.dropna(subset=["settled_from", "settled_to"])
     if known.empty:
         return None
-    T = int(known["sequence_length"].max())
-    known = known[known["sequence_length"] == T]
-    return Window(T, float(known["settled_from"].median()), float(known["settled_to"].median()), len(known))
+    known = known[steps(known) == steps(known).max()]
+    return Window(
+        int(steps(known).max()), float(known["settled_from"].median()), float(known["settled_to"].median()), len(known)
+    )
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def with_gradient(starts: pd.DataFrame) -> pd.DataFrame:
 
 def starts(runs: pd.DataFrame) -> pd.DataFrame:
     """Starts whose gradient has a way back (two steps at least): of the runs that train nothing; if there are none, of the others."""
-    runs = runs[runs["sequence_length"] > 1]
+    runs = runs[steps(runs) > 1]
     untrained = runs[runs["updates"] == 0]
     return distinct_starts(untrained if len(untrained) else runs)
 
@@ -125,8 +125,8 @@ def at_longest(runs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def steps(runs: pd.DataFrame) -> pd.Series:
     """Time steps of every run's sequences: ``sequence_length``, and what its task adds."""
-    each = [steps_of(task, int(T)) for task, T in zip(runs["task"], runs["sequence_length"], strict=True)]
-    return pd.Series(each, index=runs.index, dtype=int)
+    added = {task: steps_of(str(task), 0) for task in runs["task"].unique()}
+    return runs["sequence_length"].astype(int) + runs["task"].map(added).astype(int)
 
 
 def grouped(runs: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:

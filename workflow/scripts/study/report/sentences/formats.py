@@ -14,7 +14,7 @@ from study.tables.columns import FORMATS
 
 def formats_sentence(runs: pd.DataFrame) -> str:
     """What narrower formats would have done to the gradients of all distinct starts that have a way back."""
-    every_start = measures.distinct_starts(runs[runs["sequence_length"] > 1])
+    every_start = measures.distinct_starts(runs[measures.steps(runs) > 1])
     starts = measures.with_gradient(every_start)
     if every_start.empty:
         return "Every sequence has a single step, so no gradient has a way back."

@@ -12,7 +12,17 @@ import pandas as pd
 
 from study.report import measures, statistics
 from study.report.measures.comparisons import UNSET
-from study.report.phrases import WORTH_SAYING, bracketed, count_of, has_value, interval_words, key_of, seeds_of, too_few
+from study.report.phrases import (
+    WORTH_SAYING,
+    bracketed,
+    count_of,
+    has_value,
+    interval_words,
+    key_of,
+    over_steps,
+    seeds_of,
+    too_few,
+)
 from study.report.words import (
     beginning,
     few,
@@ -151,20 +161,15 @@ def _same_sentence(part: measures.Part, axis: str, values: list[Any]) -> str:
     alike = "let gradients of the states change alike on their way back"
     same = alike if most < SAME else "make little difference to how gradients of the states change"
     return (
-        f"{beginning(axis, few((named(axis, v) for v in values), 6))} {same}. Over T = {length_of(part)} steps no network differs by more "
+        f"{beginning(axis, few((named(axis, v) for v in values), 6))} {same}. Over {over_steps(part.runs)} no network differs by more "
         f"than {marked(number(most, 2), 'largest_difference', most, **where)} decades."
     )
-
-
-def length_of(part: measures.Part) -> str:
-    T = int(part.runs["sequence_length"].max())
-    return marked_count(T, "setting", axis="sequence_length")
 
 
 def decades_words(part: measures.Part, comparison: measures.Comparison, a: Any, b: Any) -> tuple[float, str]:
     """How many decades more of the gradient ``a`` has than ``b`` at the first step, as measured; in words, with its interval."""
     rows = measures.where(part.runs, **comparison.fixed)
-    rows = rows[rows["sequence_length"] == part.runs["sequence_length"].max()]  # of which length_of speaks
+    rows = rows[rows["sequence_length"] == part.runs["sequence_length"].max()]  # of which over_steps speaks
     if rows.empty:
         return math.nan, ""
     wide = measures.side_by_side(rows.assign(value=rows["log10_gradient_ratio"]), comparison.axis, part.trains)
@@ -174,7 +179,7 @@ def decades_words(part: measures.Part, comparison: measures.Comparison, a: Any, 
     where = {"sweep": part.sweep, "axis": comparison.axis, "a": a, "b": b, **comparison.fixed}
     spread = interval_words(measured.effect, partial(signed, digits=3), "decades_difference", **where)
     value = marked(signed(measured.effect.value, 3), "decades_difference", measured.effect.value, **where)
-    return measured.effect.value, f"{value} decades{bracketed(spread)} over T = {length_of(part)} steps"
+    return measured.effect.value, f"{value} decades{bracketed(spread)} over {over_steps(rows)}"
 
 
 def _growth_size(part: measures.Part, comparison: measures.Comparison, sign: float, over: bool = True) -> str:

@@ -235,10 +235,10 @@ def window_sentence(networks: pd.DataFrame) -> str:
     window = measures.window(networks)
     if window is None:
         return ""
-    where = {"sequence_length": window.length}
+    where = {"task_steps": window.steps}
     at = (
-        f"At T = {marked_count(window.length, 'setting', axis='sequence_length')}, rates"
-        if networks["sequence_length"].nunique() > 1
+        f"In sequences of {marked_count(window.steps, 'task_steps', **where)} steps, rates"
+        if measures.steps(networks).nunique() > 1
         else "Rates"
     )
     return (

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from study.report import measures, statistics
-from study.report.phrases import VERBS, bracketed, count_of, interval_words, of_networks, where_of
+from study.report.phrases import VERBS, bracketed, count_of, interval_words, of_networks, over_steps, where_of
 from study.report.words import (
     decimals,
     few,
@@ -126,7 +126,7 @@ def regimes_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
         where = {"sweep": part.sweep, "sequence_length": T}
         counts = measures.regime_counts(at_length)
         total = count_of(len(at_length), "starts", **where)
-        length = marked_count(T, "setting", axis="sequence_length")
+        over = f"Over {over_steps(at_length)}"
         stay = count_of(counts["stable"], "regime_count", regime="stable", **where)
         if not phrases:
             vanish, explode = (
@@ -139,11 +139,11 @@ def regimes_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
                 else ""
             )
             phrases.append(
-                f"Over T = {length} steps, {stay} of {total} networks {'keeps its' if counts['stable'] == 1 else 'keep their'} gradient "
+                f"{over}, {stay} of {total} networks {'keeps its' if counts['stable'] == 1 else 'keep their'} gradient "
                 f"within a factor of 100 ({vanish} {_verb('vanishing', counts)}, {explode} {_verb('exploding', counts)}{no_number})"
             )
         else:
-            phrases.append(f"Over T = {length} steps, {stay} of {total} {'does' if counts['stable'] == 1 else 'do'}")
+            phrases.append(f"{over}, {stay} of {total} {'does' if counts['stable'] == 1 else 'do'}")
     return ". ".join(phrases) + "."
 
 
@@ -154,14 +154,14 @@ def _verb(regime: str, counts: Mapping[str, int]) -> str:
 def _of_one_network(part: measures.Part, starts: pd.DataFrame) -> str:
     """What became of the gradient of a study's only network."""
     row = starts.iloc[0]
-    length = marked_count(row["sequence_length"], "setting", axis="sequence_length")
+    over = f"Over {over_steps(starts)}"
     ratio = float(row["log10_gradient_ratio"])
     if math.isnan(ratio):
-        return f"Over T = {length} steps the gradient of the one network is not a number."
+        return f"{over} the gradient of the one network is not a number."
     verb = {"vanishing": "vanishes", "stable": "stays within a factor of 100", "exploding": "explodes"}[
         str(row["regime"])
     ]
-    text = f"Over T = {length} steps the gradient of the one network {verb} on its way back"
+    text = f"{over} the gradient of the one network {verb} on its way back"
     if math.isinf(ratio):
         return f"{text}: it becomes exactly zero."
     change = marked(("+" if ratio > 0 else "") + decimals(ratio, 1), "median_decades", ratio, sweep=part.sweep)
@@ -259,7 +259,7 @@ def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
         return regimes_sentence(part, runs)
     axis = part.column
     sentences: list[str] = []
-    nowhere: list[str] = []  # the lengths over which no radius does
+    nowhere: list[int] = []  # the lengths over which no radius does
     kept = False  # whether it is said what the radii are
     for T in dict.fromkeys((lengths[-1], lengths[0])):
         where: dict[str, list[str]] = {}
@@ -267,10 +267,9 @@ def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
             at_length = rows[rows["sequence_length"] == T]
             stay = [rho for rho, group in at_length.groupby(axis) if (group["regime"] == "stable").all()]
             where.setdefault(radii_words(stay, sorted(at_length[axis].unique()), axis), []).append(name_of(chosen))
-        length = marked_count(T, "setting", axis="sequence_length")
-        over = f"Over T = {length} steps"
+        over = f"Over {over_steps(starts[starts['sequence_length'] == T])}"
         if set(where) == {"none"}:
-            nowhere.append(length)
+            nowhere.append(T)
             continue
         some = {radii: names for radii, names in where.items() if radii != "none"}
         places = [f"{radii} for {few(names)}" if len(where) > 1 else radii for radii, names in some.items()]
@@ -280,7 +279,10 @@ def staying_sentence(part: measures.Part, runs: pd.DataFrame) -> str:
         kept = True
         sentences.append(f"{over}{keeps}: {'; '.join(places)}.")
     if nowhere:
-        over = f"Over T = {nowhere[0]} steps" if len(nowhere) == 1 else f"At both T = {nowhere[1]} and T = {nowhere[0]}"
+        over = f"Over {over_steps(starts[starts['sequence_length'] == nowhere[0]])}"
+        if len(nowhere) > 1:
+            high, low = (marked_count(T, "setting", axis="sequence_length") for T in nowhere)
+            over = f"At both T = {low} and T = {high}"
         none = f"no {measures.symbol_of(axis)} tried lets every network keep its gradient within a factor of 100"
         sentences.insert(0, f"{over}, {none}.")
     return " ".join(sentences)

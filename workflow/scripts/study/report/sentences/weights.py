@@ -17,7 +17,7 @@ WORTH_SAYING = 0.05  # of all contributions: less than this works against the gr
 
 @dataclass(frozen=True)
 class Kind:
-    """The networks of one setting, at the longest sequence of their kind.
+    """The networks of one setting, at the longest sequence of their kind: of ``length`` steps.
 
     Attributes:
         steps: the fewest steps that make half of the gradient, the median network.
@@ -40,7 +40,7 @@ class Kind:
     @property
     def steps_words(self) -> str:
         """5 of 400 steps."""
-        T = marked_count(self.length, "setting", axis="sequence_length")
+        T = marked_count(self.length, "task_steps", **self.where)
         return f"{marked(number(self.steps.value), 'weight_steps', self.steps.value, **self.where)} of {T} steps"
 
     @property
@@ -78,7 +78,7 @@ def kinds_of(part: measures.Part) -> list[Kind]:
             )
             settings = {axis: value for axis, value in chosen.items() if axis != "sequence_length"}
             name = name_of({**part.fixed, **settings}) if part.fixed or settings else ""
-            T = int(known["sequence_length"].max())
+            T = int(measures.steps(known).max())
             kinds.append(Kind(steps, against, len(known), T, name, where_of(part, chosen)))
     return sorted(kinds, key=lambda kind: kind.share)
 
