@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from study.report import drawing, layout, reader, style
+from study.report import layout, reader, style
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 TRAIN = {"task": "digits", "updates": 6, "trace_every": 3, "sequence_length": 6}
@@ -176,7 +176,7 @@ def saved(picture: Figure) -> Figure:
     assert engine is not None
     engine.execute(picture)
     picture.set_layout_engine(None)
-    picture.set_dpi(drawing.DPI)
+    picture.set_dpi(style.DPI)
     picture.draw_without_rendering()
     return picture
 
