@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -222,6 +223,24 @@ def test_messages_are_those_of_the_code() -> None:
     assert len(sought) > 20
     missing = [part for part in sought if part not in code]
     assert not missing
+
+
+def test_a_user_without_a_home_is_told_what_helps(tmp_path: Path) -> None:
+    """The page knew of a home that may not be written, not of one that does not exist."""
+    text = (ROOT / "docs" / "trouble.md").read_text(encoding="utf-8")
+    (row,) = [line for line in text.splitlines() if "no such file or directory" in line]
+    assert "`HOME=/tmp/home make report`" in row
+
+    def planned(home: str) -> subprocess.CompletedProcess[str]:
+        given = {key: value for key, value in os.environ.items() if key != "XDG_CACHE_HOME"} | {"HOME": home}
+        call = [sys.executable, "-m", "snakemake", "-n", "--quiet", "--configfile", "studies/tiny.yaml"]
+        return subprocess.run(call, cwd=ROOT, env=given, capture_output=True, text=True, timeout=300)
+
+    without = planned("/proc/nohome")
+    assert without.returncode and all(
+        said in without.stdout + without.stderr for said in ("sourcecache.py", "No such file or")
+    )
+    assert planned(str(tmp_path / "home")).returncode == 0
 
 
 def test_every_public_name_has_its_entry() -> None:
