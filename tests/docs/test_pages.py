@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import yaml
 
 import rnn_core as rc
 from study.config.schema import schema
+from study.data import intake, task_file
 from study.tables.columns import columns_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -25,6 +28,13 @@ CONFIGS = [ROOT / "config.yaml", *sorted((ROOT / "studies").glob("*.yaml"))]
 
 def name(file: Path) -> str:
     return str(file.relative_to(ROOT))
+
+
+def code_of(page: Path) -> list[str]:
+    """The blocks of Python on a page that are no file of the reader's, and no rules of a workflow."""
+    text = page.read_text(encoding="utf-8")
+    blocks: list[str] = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    return [block for block in blocks if "\nmodule " not in block]
 
 
 def anchors(page: Path) -> set[str]:
@@ -109,6 +119,48 @@ def test_code_of_the_results_page_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert eval(last, names).tolist() == pytest.approx([0.2])
 
 
+def test_code_of_the_data_page_runs(tmp_path: Path) -> None:
+    """The page reads a study's sequences with a function that its module does not have."""
+    (code,) = code_of(ROOT / "docs" / "data.md")
+    config = yaml.safe_load((ROOT / "studies" / "tiny.yaml").read_text(encoding="utf-8"))
+    (tmp_path / "workflow").symlink_to(ROOT / "workflow")
+    kept = tmp_path / "results" / "tiny" / "sequences"
+    kept.mkdir(parents=True)
+    read = intake.task_of("waves", config["sequences"]["waves"], ROOT)
+    task_file.save_task(read, *(kept / f"waves.{kind}" for kind in ("npz", "txt", "json")))
+    last = code.strip().splitlines()[-1].partition("  #")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nprint({last})"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == rc.Experiment(task="waves").key_with(
+        rc.Sequences(**task_file.load(kept / "waves.npz")).digest
+    )
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if code_of(page)], ids=name)
+def test_names_in_code_exist(page: Path) -> None:
+    """A block of code, which no test runs, names something that its module does not have."""
+    for code in code_of(page):
+        nodes = list(ast.walk(ast.parse(code)))
+        modules: dict[str, object] = {}
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                modules |= {each.asname: importlib.import_module(each.name) for each in node.names if each.asname}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                for each in node.names:
+                    modules[each.asname or each.name] = imported(node.module, each.name)
+        for node in nodes:
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+                assert hasattr(modules[node.value.id], node.attr), f"{node.value.id}.{node.attr}"
+
+
+def imported(module: str, name: str) -> object:
+    """What ``from module import name`` binds to the name."""
+    whole = importlib.import_module(module)
+    return getattr(whole, name) if hasattr(whole, name) else importlib.import_module(f"{module}.{name}")
+
+
 def test_modules_of_the_page_exist() -> None:
     """docs/extending.md sends a reader to a module of the report that is called otherwise."""
     text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -171,6 +223,24 @@ def test_messages_are_those_of_the_code() -> None:
     assert len(sought) > 20
     missing = [part for part in sought if part not in code]
     assert not missing
+
+
+def test_a_user_without_a_home_is_told_what_helps(tmp_path: Path) -> None:
+    """The page knew of a home that may not be written, not of one that does not exist."""
+    text = (ROOT / "docs" / "trouble.md").read_text(encoding="utf-8")
+    (row,) = [line for line in text.splitlines() if "no such file or directory" in line]
+    assert "`HOME=/tmp/home make report`" in row
+
+    def planned(home: str) -> subprocess.CompletedProcess[str]:
+        given = {key: value for key, value in os.environ.items() if key != "XDG_CACHE_HOME"} | {"HOME": home}
+        call = [sys.executable, "-m", "snakemake", "-n", "--quiet", "--configfile", "studies/tiny.yaml"]
+        return subprocess.run(call, cwd=ROOT, env=given, capture_output=True, text=True, timeout=300)
+
+    without = planned("/proc/nohome")
+    assert without.returncode and all(
+        said in without.stdout + without.stderr for said in ("sourcecache.py", "No such file or")
+    )
+    assert planned(str(tmp_path / "home")).returncode == 0
 
 
 def test_every_public_name_has_its_entry() -> None:

@@ -168,7 +168,7 @@ def start_row(run: Settings, rate: float) -> Settings:
         "task_input_size": 1, "task_loss_at": run["loss_at"] or "last", "task_steps": T,
         "measured_spectral_radius": radius, "sigma_max": 2 * radius, "sigma_w": 0.95 * radius, "sigma_u": run["input_scale"],
         "log10_gradient_ratio": ratio, "growth_rate": rate, "growth_rate_error": 0.005 if T > 5 else None,
-        "regime": None if math.isnan(ratio) else "vanishing" if ratio < -2 else "exploding" if ratio > 2 else "stable",
+        "regime": None if math.isnan(ratio) or T == 1 else "vanishing" if ratio < -2 else "exploding" if ratio > 2 else "stable",
         "settled_from": min(3, T) if T > 1 else None, "settled_to": max(1, T - 3) if T > 1 else None,
     }  # fmt: skip
 

@@ -55,6 +55,29 @@ CASES += [("cells with long names", figure) for figure in AT_START] + [
     ("sweeps of one panel and of two", "growth_rate")
 ]
 SLACK = 3.0  # pixels
+FIGURES = sorted(path.stem for path in (SCRIPTS / "figures").glob("[!_]*.py"))
+START = {"task": "white_noise", "updates": 0, "loss_at": "last", "spectra": True, "sequence_length": 16}
+LOW: dict[str, list[dict[str, Any]]] = {  # figures of one row of panels, whose words are long
+    "stacks in two directions": [
+        {**each, "layers": L, "bidirectional": b, "seed": s}
+        for each in (START, *(TRAIN | {"truncation": window, "spectra": True} for window in (None, 4)))
+        for L in (1, 2) for b in (False, True) for s in range(6)
+    ],
+    "kinds over two lengths": [
+        START | {"cell": cell, "layers": L, "loss_at": at, "sequence_length": T, "seed": s}
+        for cell in ("gru", "indrnn") for L in (1, 3) for at in ("last", "every") for T in (13, 60) for s in (0, 1)
+    ],
+    "batches and rates": [
+        TRAIN | {"task": "digits", "batch_size": B, "learning_rate": rate, "seed": s, "success_below": 0.1, "success": s > 0, "updates_to_success": 3}
+        for B in (1, 8, 64) for rate in (0.01, 0.3, 5.0) for s in (0, 1, 2)
+    ],
+    "rules": [
+        TRAIN | {"clipping": rule, "input_size": D, "seed": s} for rule in ("none", "adaptive:0.015", "parameter:0.125") for D in (1, 2) for s in (0, 1)
+    ],
+    "radii and lengths": [
+        START | {"cell": "vanilla", "spectral_radius": r, "sequence_length": T, "seed": s} for r in (0.8, 1.0, 1.2, 1.4) for T in (5, 20, 80) for s in (0, 1)
+    ],
+}  # fmt: skip
 
 
 def texts_of(figure: Figure) -> list[Text]:
@@ -69,9 +92,10 @@ def texts_of(figure: Figure) -> list[Text]:
 
 
 def not_drawn(axis: Axis) -> list[Text]:
-    low, high = sorted(axis.get_view_interval())
-    room = 1e-6 * (high - low)
-    ticks = [tick for tick in axis.get_major_ticks() if not low - room <= tick.get_loc() <= high + room]
+    place = axis.get_transform().transform  # a logarithmic axis has its own
+    low, high = sorted(map(float, place(axis.get_view_interval())))
+    margin = 1e-6 * (high - low)
+    ticks = [t for t in axis.get_major_ticks() if not low - margin <= float(place(t.get_loc())) <= high + margin]
     return [text for tick in ticks for text in (tick.label1, tick.label2)]
 
 
@@ -139,6 +163,45 @@ def test_every_word_has_its_room(name: str, figure: str, studies: dict[str, read
             assert not outside(picture), (inches, outside(picture))
             assert not printed_over(picture), (inches, printed_over(picture))
             assert not squeezed(picture), (inches, squeezed(picture))
+
+
+@pytest.fixture(scope="module")
+def low_studies(make_study: Any) -> dict[str, reader.Tables]:
+    return {name: make_study(runs) for name, runs in LOW.items()}
+
+
+def saved(picture: Figure) -> Figure:
+    """As its file has it: laid out once, and drawn with the file's resolution."""
+    engine = picture.get_layout_engine()
+    assert engine is not None
+    engine.execute(picture)
+    picture.set_layout_engine(None)
+    picture.set_dpi(style.DPI)
+    picture.draw_without_rendering()
+    return picture
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("name", LOW)
+def test_no_word_leaves_the_file(name: str, figure: str, low_studies: dict[str, reader.Tables]) -> None:
+    """Names of remedies lost their first letters: they were laid out with the letters of another resolution. In a single row, a label lost its first."""
+    module, tables = importlib.import_module(f"figures.{figure}"), low_studies[name]
+    data = module.frame(tables)
+    if data.empty:
+        return
+    for inches in (style.PAGE_WIDTH, style.PHONE_WIDTH):
+        with style.theme(), layout.wide(inches):
+            picture = module.draw(data)
+            if inches == style.PAGE_WIDTH:
+                layout.headline(picture, "A title of two lines. " * 7)  # as long as titles may be
+            assert not outside(saved(picture)), inches
+
+
+def test_the_low_studies_show_every_figure(low_studies: dict[str, reader.Tables]) -> None:
+    """The test above passes over a figure that none of its studies has."""
+    modules = {figure: importlib.import_module(f"figures.{figure}") for figure in FIGURES}
+    unseen = {f for f, module in modules.items() if all(module.frame(t).empty for t in low_studies.values())}
+    assert unseen == {"cliff", "memory_curse", "training_traces"}  # tests of their own make what they show
 
 
 def test_what_is_cut_off_or_printed_over_is_found() -> None:

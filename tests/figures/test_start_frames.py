@@ -1144,6 +1144,27 @@ def test_one_network_has_no_spread(make_study: Any) -> None:
 # ---- checks
 
 
+def test_one_step_has_no_regime(make_study: Any) -> None:
+    """The page said that there is no regime, and the legend "stable gradient"."""
+    one = {"sequence_length": 1, "regime": None, "task": "white_noise"}
+    _, facts, (ax,) = show(engine_checks, make_study([], [one]))
+    (legend,) = ax.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["one step, no way back", "full: gate, before any table"]
+    caption = " ".join(render("engine_checks", facts=facts | {"claims": []}).split())
+    assert "so it has no regime" in caption and "vanished, stayed or exploded" not in caption
+    longer = {"sequence_length": 1, "regime": "stable", "task": "copy_memory"}  # of 21 steps
+    _, facts, (ax,) = show(engine_checks, make_study([], [longer]))
+    assert ax.figure.legends[0].get_texts()[0].get_text() == "stable gradient" and "one step" not in facts["shown"]
+    assert "vanished, stayed or exploded" in render("engine_checks", facts=facts | {"claims": []})
+
+
+def test_a_study_of_one_cell_names_it(make_study: Any) -> None:
+    """Of gated networks alone, the nearest check was "of tanh", as if they were vanilla ones."""
+    for cell, named, row in (("vanilla", "of tanh at", "tanh"), ("gru", "of gru (tanh) at", "gru, tanh")):
+        data, facts, _ = show(engine_checks, make_study([], [{"cell": cell, "sequence_length": 6}]))
+        assert any(named in plain(claim) for claim in facts["claims"]) and list(data["network"]) == [row]
+
+
 def test_engine_checks(study: reader.Tables) -> None:
     data, facts, (ax,) = show(engine_checks, study)
     assert len(data) == 4

@@ -346,6 +346,58 @@ def test_curves_that_differ_are_solid_and_not_called_equal(make_study: Any, tmp_
     assert "norm:1.0" in texts(ax, "direct") and "equals sign" not in render("learning_curves", facts=facts)
 
 
+def crowd_of_curves(make_study: Any, folder: Path) -> reader.Tables:
+    """Eight rules, each a hundredth above the one before, whose losses fall by a tenth; of the first, one seed of three breaks down."""
+    rules = [f"norm:{i}.5" for i in range(8)]
+    runs = grid(**TRAINING | {"clipping": rules, "updates": 40}, seed=[0, 1, 2])
+    tables = make_study([r | {"breaks_at": 20} if r["clipping"] == rules[0] and r["seed"] == 0 else r for r in runs])
+    place = tables.runs().set_index("run_key")["clipping"].map(rules.index)
+
+    def close(rows: pd.DataFrame) -> pd.DataFrame:
+        level = 2.2 * (1.0 + 0.01 * rows["run_key"].map(place)) * (1.0 - 0.1 * rows["update"] / 40)
+        return rows.assign(loss=level.where(rows["loss"].notna()))
+
+    return edited(tables, folder, "updates", close)
+
+
+def test_lines_that_are_close_to_each_other_have_the_height_of_the_panel(make_study: Any, tmp_path: Path) -> None:
+    """Eight lines from 2.2 to 2.4 lay under their marks, on an axis from 1.7 to 3.2."""
+    _, _, (ax,) = show(learning_curves, crowd_of_curves(make_study, tmp_path))
+    drawn = all_lines(ax, "loss ")
+    assert len(drawn) == 8
+    low, high = ax.get_ylim()
+    every = np.concatenate([line.get_ydata() for line in drawn] + [[2.3]])  # the dashed one, too
+    assert low < every.min() and every.max() < high
+    assert np.log(every.max() / every.min()) > 0.75 * np.log(high / low)
+    assert all(line.get_linewidth() < 1.5 for line in drawn if not line.is_dashed())
+    marked = [tuple(line.get_xdata()[slice(line.get_markevery()[0], None, line.get_markevery()[1])]) for line in drawn]
+    assert all(marked) and len({update for each in marked for update in each}) == sum(map(len, marked))
+
+
+def test_level_lines_are_not_blown_up(make_study: Any, tmp_path: Path) -> None:
+    """An axis of a thousandth shows rounding as learning."""
+    tables = make_study(grid(**TRAINING, seed=[0, 1]))
+    level = edited(tables, tmp_path, "updates", lambda rows: rows.assign(loss=2.3 + 1e-9 * rows["update"]))
+    _, _, (ax,) = show(learning_curves, level)
+    low, high = ax.get_ylim()
+    assert high / low > 1.04 and low < 2.3 < high
+
+
+def test_only_marks_that_are_drawn_are_explained(make_study: Any, tmp_path: Path) -> None:
+    """A legend had a cross that no line has, and a caption an equals sign: names stood in the legend."""
+    tables = crowd_of_curves(make_study, tmp_path)
+    data, facts, (ax,) = show(learning_curves, tables)
+    assert data["broken"].any() and not lines(ax, "lost") and "lost" not in facts["shown"]
+    (legend,) = ax.figure.legends
+    assert "half of the seeds have broken down" not in [text.get_text() for text in legend.get_texts()]
+    caption = " ".join(render("learning_curves", facts=facts | {"claims": []}).split())
+    assert "cross" not in caption and "A line goes on as long as more than half of its seeds do." in caption
+    alike = make_study(grid(**TRAINING | {"clipping": [f"norm:{i}.5" for i in range(8)]}, seed=[0, 1]))
+    _, facts, (ax,) = show(learning_curves, alike)
+    assert not any("=" in text for text in texts(ax, "direct"))
+    assert "equals sign" not in render("learning_curves", facts=facts)
+
+
 def test_bands_are_drawn_of_few_curves_only(make_study: Any) -> None:
     def bands(rules: list[str]) -> list[str]:
         _, facts, axes = show(learning_curves, make_study(grid(**TRAINING | {"clipping": rules}, seed=[0, 1])))

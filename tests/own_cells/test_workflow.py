@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from study.report.page_tables import example_run
+from study.report.reader import variants_as_cells
 from tests.support.shared import made_once
 from tests.support.study_project import REPEATABLE_TABLES, Project, copy, copy_of, kept_runs
 
@@ -153,6 +157,14 @@ def test_the_page_says_nothing_that_it_does_not_know(mine: Project) -> None:
     for wrong in ("nan", "optionses", "None", "ρ = nan", "cell options"):
         assert f" {wrong}" not in text and f">{wrong}" not in text, wrong
     assert "gated bias=2.0" in text and "central differences" in text
+
+
+def test_the_pages_code_knows_the_users_cell(mine: Project) -> None:
+    """The code under Provenance imported what is in no installed package."""
+    runs = variants_as_cells(mine.table("runs", "mine"))
+    code = example_run(runs[runs["cell"] == "gated:bias=2.0"], "mine")
+    assert 'register_all(["results/mine/cells/gated.json"])' in code
+    subprocess.run([sys.executable, "-c", code], cwd=mine.root, env=mine.environment(), check=True, timeout=120)
 
 
 def test_rows_are_the_same_on_one_core(mine: Project, tmp_path: Any) -> None:

@@ -136,7 +136,9 @@ MISTAKES = [
     ("sweeps.propagation.grid.spectral_radius", "0.8, 1.2", ["write a list, with decimal points: [0.8, 1.2]"]),
     ("memory_mb", "512MB", ["memory_mb", "'512MB'", "write the number alone: 512"]),
     ("sweeps.clipping.grid.learning_rate", "0.1", ["'0.1'", "no quotes"]),
-    ("sweeps.clipping.grid.hidden_size", None, ["grid.hidden_size", "nothing stands there"]),
+    ("sweeps.clipping.grid.hidden_size", None, ["grid.hidden_size: null is not allowed", "nothing stands there"]),
+    ("sweeps.clipping.grid.input_scale", None, ["grid.input_scale: null is not allowed; it must be a number"]),
+    ("memory_mb", [None, True], ["memory_mb: [null, true] is not allowed"]),
     ("study", 2024, ["study", 'put it in quotes, "2024"']),
     ("title", datetime.date(2024, 1, 1), ["title", 'put it in quotes, "2024-01-01"']),
     # names and numbers that meet a limit later

@@ -33,7 +33,7 @@ GROWTH = (
     Column("regime", "name", "name",
            "vanishing, stable or exploding: log10_gradient_ratio (whole sequence, norm over the batch)"
            f" below −{REGIME_DECADES:g}, between, above {REGIME_DECADES:g}",
-           null="not a number"),
+           null="sequences of one step, or not a number"),
 )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def columns_of_growth(measured: Growth, window: slice, several: bool = True) -> 
         "growth_rate_error": measured.error,
         "dead_samples": measured.dead,
         "log10_gradient_ratio": measured.ratio,
-        "regime": regime(measured.ratio),
+        "regime": regime(measured.ratio) if several else None,  # one step has no way back
     }
 
 

@@ -809,3 +809,10 @@ def test_what_acts_on_training_changes_nothing_at_the_start() -> None:
         rc.run(replace(base, **{**success, **more}), traces=ASKED) for more in ({}, {"success_below": None})
     )
     np.testing.assert_equal([asked[column] for column in at_start], [unasked[column] for column in at_start])
+
+
+def test_one_step_has_no_regime() -> None:
+    """The table said "stable" of a gradient that has no way back."""
+    one = rc.run(rc.Experiment(sequence_length=1, hidden_size=4, batch_size=2))
+    two = rc.run(rc.Experiment(sequence_length=2, hidden_size=4, batch_size=2))
+    assert one["regime"] is None and one["settled_from"] is None and two["regime"] == "stable"

@@ -37,7 +37,7 @@ NOTHING = drawing.Nothing(
 MOST_LAGS = 120  # columns of a heat map
 LINES = 8  # of equal size in a panel, about
 COLOURS = "RdBu_r"  # as on the map of radii and lengths: blue vanishing, red exploding
-LABEL = r"$\log_{10}\,(\|\partial L/\partial h_t^{\,\ell}\|\,/\,\|\partial L/\partial h_T^{\,L}\|)$ (decades)"
+LABEL = r"$\log_{10}\,(\|\partial L/\partial h_t^{\,\ell}\|\,/\,\|\partial L/\partial h_T^{\,L}\|)$"
 PLACE = ["panel", "seed", "layer", "lag"]
 WAY = ["run_key", "way"]
 REVERSE = "reverse"
@@ -405,7 +405,10 @@ def draw(data: pd.DataFrame) -> Figure:
         else {"aspect": 35, "fraction": 0.05}
     )
     bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, **place)
-    bar.set_label(LABEL)
+    unit = (
+        " (decades)" if layout.on_phone() else "\n(decades)"
+    )  # upright, one line of both is longer than a row is high
+    bar.set_label(LABEL + unit)
     if len(finite):  # only what is there
         ends = min(float(finite.min()), 0.0), max(float(finite.max()), 0.0, 0.02 * most)
         (bar.ax.set_xlim if layout.on_phone() else bar.ax.set_ylim)(*ends)

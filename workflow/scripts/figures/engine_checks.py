@@ -16,6 +16,7 @@ from study.report import drawing, layout, reader
 from study.report import style as figure_style
 from study.report.findings import Study
 from study.report.words import in_order, listed, marked, marked_count, number, percent, plural
+from study.settings import steps_of
 
 IDENTITY = "spectra: "  # how the names of checks begin that need no other program
 NOTHING = drawing.Nothing(
@@ -25,27 +26,40 @@ NOTHING = drawing.Nothing(
 )
 STAGES = {"gate": (-0.16, "full: gate, before any table"), "sweep": (0.16, "open: runs of the sweeps, checked again")}
 MARKS = {"vanishing": "v", "stable": "o", "exploding": "^"}
-UNKNOWN = "not a number"
+UNKNOWN, ONE_STEP = "not a number", "one step"  # where there is no regime
+ALL_MARKS = {**MARKS, ONE_STEP: "D", UNKNOWN: "X"}
 ABOVE = 2.4  # rows above the first that are for labels, where no dot can be
 
 
 def frame(tables: reader.Tables) -> pd.DataFrame:
-    """One row a check, with its ``program`` and its ``network`` (cell and activation, as they vary).
+    """One row a check, with its ``program`` and its ``network`` (cell and activation, as they vary; a vanilla network alone has no cell's name).
 
     ``exact`` marks an error of exactly 0. Results that neither program finds finite have no error.
     """
-    settings = ["stage", "oracle", "run_key", "cell", "activation", "spectral_radius", "sequence_length", "dtype"]
+    settings = [
+        "stage",
+        "oracle",
+        "run_key",
+        "task",
+        "cell",
+        "activation",
+        "spectral_radius",
+        "sequence_length",
+        "dtype",
+    ]
     data = tables.read("checks", [*settings, "update", "regime", "relative_error", "where", "tolerance"])
     data["of_steps"] = bool(data["oracle"].isin(OF_STEPS).any())
     data = data[~data["oracle"].isin(OF_STEPS)]  # nothing there is the engine's
     if data.empty:
         return pd.DataFrame()
-    data["regime"] = data["regime"].fillna(UNKNOWN)
+    steps = [steps_of(task, length) for task, length in zip(data["task"], data["sequence_length"], strict=True)]
+    data["regime"] = data["regime"].fillna(UNKNOWN).mask(np.array(steps) == 1, ONE_STEP)
     data["program"] = data["oracle"]
     cell, activation = data["cell"], data["activation"]
     several = cell.nunique() > 1, activation.nunique() > 1
     both = (cell + ", " + activation).fillna(cell)  # a user's own cell has no activation that the study knows
-    data["network"] = both if all(several) else cell if several[0] else activation.fillna(cell)
+    alone = activation.fillna(cell) if set(cell) == {"vanilla"} else both
+    data["network"] = both if all(several) else cell if several[0] else alone
     data["exact"] = data["relative_error"] == 0
     order = ["dtype", "program", "network", "stage", "regime", "relative_error"]
     return data.sort_values(order, ignore_index=True)
@@ -64,6 +78,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["modules"] if data["oracle"].str.startswith("torch.nn.").any() else []),
         *(stage for stage in STAGES if (data["stage"] == stage).any()),
         *(["exact"] if exact else []),
+        *(["regimes"] if data["regime"].isin(list(MARKS)).any() else []),
+        *(["one step"] if (data["regime"] == ONE_STEP).any() else []),
         *(["equations"] if data["cell"].isin(list(CELLS)).any() else []),
         *(["own"] if not data["cell"].isin(list(CELLS)).all() else []),
         *(["steps"] if data["of_steps"].any() else []),
@@ -114,8 +130,8 @@ def _nearest(known: pd.DataFrame) -> pd.Series:
 def _worst(known: pd.DataFrame) -> str:
     row = _nearest(known)
     own = row["cell"] not in CELLS
-    alone = row["activation"] if known["cell"].nunique() == 1 else f"{row['cell']} ({row['activation']})"
-    network = row["cell"] if own else alone
+    vanilla = set(known["cell"]) == {"vanilla"}
+    network = row["cell"] if own else row["activation"] if vanilla else f"{row['cell']} ({row['activation']})"
     error = marked(number(row["relative_error"], 2), "nearest_error", row["relative_error"])
     identity = row["oracle"].startswith(IDENTITY)
     against = "" if identity else f", against {row['oracle']}"
@@ -253,7 +269,7 @@ def _dots(ax: Axes, checks: pd.DataFrame, rows: list[Row], zero: float) -> None:
     x = checks["relative_error"].mask(checks["exact"], zero)
     place = pd.Series(list(zip(checks["program"], checks["network"], strict=True)), index=checks.index).map(rows.index)
     for stage, (offset, _) in STAGES.items():
-        for regime, marker in [*MARKS.items(), (UNKNOWN, "X")]:
+        for regime, marker in ALL_MARKS.items():
             chosen = (checks["stage"] == stage) & (checks["regime"] == regime)
             if chosen.any():
                 colour = figure_style.REGIME_COLOURS.get(regime, figure_style.FAINT)
@@ -290,7 +306,7 @@ def _legend(data: pd.DataFrame) -> list[Line2D]:
             color=figure_style.REGIME_COLOURS.get(name, figure_style.FAINT),
             label=_called(name),
         )
-        for name, marker in [*MARKS.items(), (UNKNOWN, "X")]
+        for name, marker in ALL_MARKS.items()
         if (data["regime"] == name).any()
     ]
     stages = [
@@ -312,4 +328,5 @@ def _legend(data: pd.DataFrame) -> list[Line2D]:
 
 
 def _called(regime: str) -> str:
-    return "gradient is not a number" if regime == UNKNOWN else f"{regime} gradient"
+    without = {UNKNOWN: "gradient is not a number", ONE_STEP: "one step, no way back"}
+    return without.get(regime, f"{regime} gradient")

@@ -37,6 +37,12 @@ MOST_HUES, MOST_BANDS, MOST_DIRECT = 8, 3, 6
 LONGEST_DIRECT = 24  # letters: a longer name at the end of a curve would leave the panel no room
 SAME = 1e-6  # relative difference of curves that coincide
 NEAR = 0.012  # share of the scale that a line is wide
+MARGINS = (
+    (0.1, 1.25),
+    (0.13, 1.35),
+)  # what a scale has below and above its lines: a share of their range, and a factor at most
+LEAST_RANGE = 1.05  # of a scale: lines that are all but level are not blown up to noise
+FEW_LINES = 4  # more in a panel are thinner
 MOST_OF = 0.75  # share of its points at which a curve that is hidden is so near
 HEIGHT, AROUND_ALL = 2.2, 1.1  # inches of a row of panels, and around all
 BELOW = "below the held-out loss of a prediction without memory"  # the dashed line, of other sequences than the curves
@@ -125,6 +131,14 @@ def curves(data: pd.DataFrame) -> pd.DataFrame:
     return summary.reset_index().rename(columns={"median": "middle", "min": "low", "max": "high"})
 
 
+def drawn_curves(data: pd.DataFrame) -> pd.DataFrame:
+    """Those that have a line."""
+    medians, hues = curves(data), drawn_hues(data)
+    asked = data.drop_duplicates("panel").set_index("panel")["asked"]
+    has_line = [h in hues[str(asked[p])] for p, h in zip(medians["panel"], medians["hue"], strict=True)]
+    return medians[has_line]
+
+
 Alike = Callable[[np.ndarray, np.ndarray], bool]
 
 
@@ -171,8 +185,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     losses = data.drop_duplicates("run_key").set_index("run_key")["last_loss"]
     text = title(trained_parts, losses)
     drawn = data.dropna(subset=["panel"])
-    medians, paint = curves(drawn), facets.hues(drawn)
-    coincident, hidden = _coincident(drawn, medians, paint)
+    medians = drawn_curves(drawn)
+    named_equal, hidden = _coincident(drawn, medians)
     broken = data.drop_duplicates("run_key")["broken"].any()
     alt = (
         f"Line charts of training loss against update, one line for each value of {few(_axes(data))}"
@@ -190,8 +204,9 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     shown = [
         *(["binned"] if binned else []),
         *(["broken"] if broken else []),
+        *(["lost"] if _lost(medians) else []),
         *(["band"] if _banded(data) else []),
-        *(["same"] if coincident else []),
+        *(["same"] if named_equal else []),
         *(["above"] if _leave_above(drawn, medians) else []),
         *(["succeeded"] if data["updates_to_success"].notna().any() else []),
         *(["baselines"] if any(len(_baselines(rows)) > 1 for _, rows in drawn.groupby("panel", observed=True)) else []),
@@ -199,18 +214,20 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     return drawing.facts(text, alt, claims, [*shown, *(["seeds"] if data["seed"].nunique() > 1 else [])])
 
 
-def _coincident(
-    drawn: pd.DataFrame, medians: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]
-) -> tuple[list[list[str]], list[list[str]]]:
-    """(curves that are the same, curves that lie on each other), two or more of a panel, panel by panel."""
-    same, near = [], []
+def _coincident(drawn: pd.DataFrame, medians: pd.DataFrame) -> tuple[bool, list[list[str]]]:
+    """(whether names at the ends of lines say that some are the same, lines that lie on each other, two or more of a panel)."""
+    paint, named_equal, near = facets.hues(drawn), False, []
     for panel, rows in medians.groupby("panel", observed=True):
-        part = drawn[drawn["part"] == drawn.loc[drawn["panel"] == panel, "part"].iloc[0]]
-        scale = limits(part, medians[medians["panel"].isin(part["panel"].unique())])
+        scale = limits(drawn[drawn["part"] == drawn.loc[drawn["panel"] == panel, "part"].iloc[0]], medians)
         hues = list(paint[_asked(drawn, panel)])
-        same += coinciding(rows, hues)
-        near += hiding(rows[rows["hue"].isin(drawn_hues(drawn)[_asked(drawn, panel)])], hues, scale)
-    return [group for group in same if len(group) > 1], [group for group in near if len(group) > 1]
+        named_equal |= _direct(_asked(drawn, panel), hues) and len(coinciding(rows, hues)) < rows["hue"].nunique()
+        near += hiding(rows, hues, scale)
+    return named_equal, [group for group in near if len(group) > 1]
+
+
+def _lost(medians: pd.DataFrame) -> bool:
+    """Whether some line ends where half of its runs have broken down."""
+    return bool((~np.isfinite(medians["middle"])).any())
 
 
 def title(trained_parts: list[measures.Part], losses: pd.Series) -> str:
@@ -362,14 +379,14 @@ def draw(data: pd.DataFrame) -> Figure:
     counts = [rows["panel"].nunique() for _, rows in data.groupby("part", sort=True)]
     panels, paint, drawn = list(data["panel"].cat.categories), facets.hues(data), drawn_hues(data)
     figure, axes = layout.grid_by_part(counts, layout.columns(2 if max(counts) == 4 else 3), HEIGHT, AROUND_ALL)
-    medians, banded = curves(data), _banded(data)
+    medians, banded = drawn_curves(data), _banded(data)
     for ax, panel, at_end in zip(axes, panels, layout.right_ends(axes, data), strict=True):
         rows = data[data["panel"] == panel]
         part = data[data["part"] == rows["part"].iloc[0]]
         asked = str(rows["asked"].iloc[0])
-        panel_curves = medians[(medians["panel"] == panel) & medians["hue"].isin(drawn[asked])]
+        panel_curves = medians[medians["panel"] == panel]
         ax.set_yscale("log")
-        ax.set_ylim(*limits(part, medians[medians["panel"].isin(part["panel"].unique())]))
+        ax.set_ylim(*limits(part, medians))
         layout.plain_log_ticks(ax)
         ax.set_xlim(-0.02 * part["updates"].max(), part["updates"].max())
         ax.xaxis.set_major_locator(layout.whole_numbers())
@@ -385,15 +402,21 @@ def draw(data: pd.DataFrame) -> Figure:
 
 
 def limits(part: pd.DataFrame, medians: pd.DataFrame) -> tuple[float, float]:
-    """One loss scale for all panels of a part: from the lowest median to the highest, of explosions only the beginning."""
+    """One loss scale for all panels of a part: that of its lines and of the dashed one, of explosions only the beginning.
+
+    What it has beyond them is a share of their range. A fixed factor would press lines that are close to each other into one.
+    """
     baseline = part["baseline_loss"].dropna()
-    middle = medians["middle"][np.isfinite(medians["middle"]) & (medians["middle"] > 0)]
+    own = medians[medians["panel"].isin(part["panel"].unique())]
+    middle = own["middle"][np.isfinite(own["middle"]) & (own["middle"] > 0)]
     known = [*middle, *baseline]
     if not known:
         return 0.1, 1.0
     typical = max([*baseline, float(middle.median()) if len(middle) else 0.0])
-    high = max(*baseline, min(float(max(known)), 10 * typical), 0.0) or typical
-    return min(known) / 1.25, high * 1.35
+    low, high = min(known), max(*baseline, min(float(max(known)), 10 * typical), 0.0) or typical
+    beyond = max(1.0, math.sqrt(LEAST_RANGE * low / high))
+    below, above = (min(most, (high / low) ** share) * beyond for share, most in MARGINS)
+    return low / below, high * above
 
 
 def _leave_above(drawn: pd.DataFrame, medians: pd.DataFrame) -> bool:
@@ -401,7 +424,7 @@ def _leave_above(drawn: pd.DataFrame, medians: pd.DataFrame) -> bool:
     for _, part in drawn.groupby("part"):
         own = medians[medians["panel"].isin(part["panel"].unique())]
         whole = own.groupby(["panel", "hue"], observed=True)["middle"].transform(lambda curve: np.isfinite(curve).all())
-        if (own.loc[whole.astype(bool), "middle"] > limits(part, own)[1]).any():
+        if (own.loc[whole.astype(bool), "middle"] > limits(part, medians)[1]).any():
             return True
     return False
 
@@ -436,16 +459,21 @@ def _curves(ax: Axes, panel_curves: pd.DataFrame, paint: dict[str, tuple[Any, st
             )  # fmt: skip
     present = [hue for hue in order if (finite["hue"] == hue).any()]
     if present:
-        points = max(1, finite["update"].nunique() // 6)
+        crowd = len(present) > FEW_LINES
+        thick, thin = (3.2, 1.3) if crowd else (4.2, 1.9)  # below, one that lies on others
+        steps = finite["update"].nunique()
+        points = max(1, min(max(steps // 6, len(present)), steps // 2))
         sns.lineplot(
             finite, x="update", y="middle", hue="hue", hue_order=present, estimator=None, legend=False, ax=ax,
             palette={hue: paint[hue][0] for hue in present}, style="hue", style_order=present, size="hue", size_order=present,
-            sizes={hue: 4.2 - 1.3 * min(place[hue][0], 2) if place[hue][1] > 1 else 1.9 for hue in present},
+            sizes={hue: thick - (1.0 if crowd else 1.3) * min(place[hue][0], 2) if place[hue][1] > 1 else thin for hue in present},
             dashes={hue: _DASHES[min(place[hue][0], 2)] if place[hue][1] > 1 else "" for hue in present},
-            markers={hue: paint[hue][1] for hue in present}, markevery=points, ms=5, mew=0.6,
+            markers={hue: paint[hue][1] for hue in present}, ms=5, mew=0.6,
         )  # fmt: skip
-        for line, hue in zip(ax.lines[-len(present) :], present, strict=True):
+        for i, (line, hue) in enumerate(zip(ax.lines[-len(present) :], present, strict=True)):
             line.set_gid(f"loss {hue}")
+            first = i * points // len(present)  # marks of two lines at one update would hide each other
+            line.set_markevery((first % len(line.get_xdata()), points))
     for hue in present:
         rows = panel_curves[panel_curves["hue"] == hue].sort_values("update")
         _marks(ax, rows, paint[hue][0], low, high)
@@ -504,12 +532,12 @@ def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[st
         ax.tick_params(labelleft=first)
         ax.set_ylabel("training loss" if first else "")
         ax.set_xlabel("training update" if lowest else "")
-    handles = _legend(data, paint)
+    handles = _legend(data, paint, _lost(drawn_curves(data)))
     if handles:
         layout.legend_below(figure, handles, most=5)
 
 
-def _legend(data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) -> list[Any]:
+def _legend(data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]], lost_lines: bool) -> list[Any]:
     drawn = drawn_hues(data)
     handles: list[Any] = [
         Line2D([], [], color=paint[asked][hue][0], marker=paint[asked][hue][1], mec="white", ms=7, lw=2, label=hue)
@@ -520,7 +548,7 @@ def _legend(data: pd.DataFrame, paint: dict[str, dict[str, tuple[Any, str]]]) ->
     grey: dict[str, Any] = {"color": "#777777", "mec": "white", "ls": ""}
     if _banded(data):
         handles.append(Patch(color="#777777", alpha=0.3, lw=0, label="lowest to highest seed"))
-    if data["broken"].any():
+    if lost_lines:
         lost = "half of the seeds have broken down" if data["seed"].nunique() > 1 else "the run has broken down"
         handles.append(Line2D([], [], marker="X", ms=8, label=lost, **grey))
     return handles

@@ -308,7 +308,8 @@ def draw(data: pd.DataFrame) -> Figure:
         _networks(ax, data)
     elif layout.on_phone():
         figure = Figure(
-            figsize=(layout.width(), 3.4 + right + (1.1 if _direct(data) else 0.8 + 0.22 * kinds)), layout="constrained"
+            figsize=(layout.width(), 3.4 + right + (1.1 if _direct(data) else 0.8 + (0.06 + 0.16 * lines) * kinds)),
+            layout="constrained",
         )
         upper, lower = figure.subplots(2, 1, height_ratios=[3.4, right])
         _lengths(upper, data)

@@ -144,8 +144,9 @@ def _generated(path: KeyPath, task: str, values: Mapping[str, list[Any]]) -> Ite
     for axis, mistake in mistakes.items():
         yield (*path, axis), f"{mistake.removeprefix(f'{axis}: ')} (task {task!r})"
     if not _counts_wrong(kind) and any(value is not None for value in values["success_below"]):
-        counting = [name for name, each in GENERATED.items() if _counts_wrong(each)]
-        yield (*path, "success_below"), f"task {task!r} does not say which answers are wrong; {', '.join(counting)} do"
+        counting = [*(name for name, each in GENERATED.items() if _counts_wrong(each)), *PACKAGED]
+        who = f"{', '.join(counting)} and your own sequences of classes"
+        yield (*path, "success_below"), f"task {task!r} does not say which answers are wrong; {who} do"
 
 
 def _counts_wrong(kind: type[GeneratedTask]) -> bool:

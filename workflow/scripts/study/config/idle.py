@@ -11,11 +11,11 @@ from rnn_core.clipping.adapting import ADAGC_FIRST, ADAGC_LARGEST, ZCLIP_FIRST
 from rnn_core.experiment import axes
 from rnn_core.tasks import GENERATED, PACKAGED
 from rnn_core.tasks.sequences import DIGITS_MISSED
+from study.config.silent import silent_figures
 from study.counts import counted
 from study.own_cells.described import name_of, own_cells
 from study.plan import as_list, shared_runs, size_of
 from study.settings import axis_defaults, steps_of
-from study.tables.columns import ASKED_FOR, has_several_layers
 
 LENIENT = 1e-2  # a tolerance beyond it checks next to nothing
 FILLS_A_GPU = 512  # hidden units from which training is faster there than on a core (docs/benchmarks.md; at 256 it was as fast, or slower)
@@ -31,6 +31,7 @@ def without_effect(config: Mapping[str, Any]) -> list[str]:
         *_unused_cells(config),
         *_idle_spectra(config),
         *_slow_on_a_gpu(config),
+        *silent_figures(config),
     ]
 
 
@@ -66,17 +67,12 @@ def _repeated_sweeps(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _idle_spectra(config: Mapping[str, Any]) -> Iterator[str]:
-    """Lags that no sequence has, and a figure without what it shows."""
+    """Lags that no sequence has, and more than there is to measure."""
     longest = max(longest_of(described["grid"]) for described in config["sweeps"].values())
     for lag in config.get("spectra", {}).get("singular_values", []):
         if lag > longest and not config.get("sequences"):  # of the user's own sequences, no length is known here
             yield f"spectra.singular_values: {lag} changes nothing; no sequence of this study is longer than {longest} steps"
     yield from _more_than_there_are(config)
-    for key in ASKED_FOR.values():
-        if key in config["figures"] and key not in config:
-            yield f"figures: {key} shows nothing without the key {key}"
-    if "depth_time" in config["figures"] and not has_several_layers(config):
-        yield "figures: depth_time shows nothing without a sweep with layers above 1"
 
 
 def _more_than_there_are(config: Mapping[str, Any]) -> Iterator[str]:

@@ -223,8 +223,17 @@ def _as_rule(given: object, rules: list[str]) -> str:
 
 
 def _short(given: object) -> str:
-    text = str(given).lower() if isinstance(given, bool) else repr(given)
+    text = _as_yaml(given)
     return text if len(text) <= 200 else f"{text[:120]} … ({len(text)} characters)"
+
+
+def _as_yaml(given: object) -> str:
+    """As a config writes it: null, true and false, also within lists and mappings."""
+    if isinstance(given, list):
+        return f"[{', '.join(map(_as_yaml, given))}]"
+    if isinstance(given, dict):
+        return f"{{{', '.join(f'{_as_yaml(key)}: {_as_yaml(value)}' for key, value in given.items())}}}"
+    return "null" if given is None else str(given).lower() if isinstance(given, bool) else repr(given)
 
 
 def dotted(path: Iterable[Any]) -> str:

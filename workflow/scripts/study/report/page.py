@@ -170,7 +170,7 @@ def page(
         meanings=MEANING,
         timings=time_spent(tables["timings"]),
         shares=shares,
-        example=example_run(runs),
+        example=example_run(runs, config["study"]),
         provenance=provenance,
         dated=dated,
     )

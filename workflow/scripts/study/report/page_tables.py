@@ -81,8 +81,8 @@ def share_of_time(logs: Path) -> list[dict[str, Any]]:
     return [{"part": part, "seconds": seconds, "share": share} for part, seconds, share in progress.spent(logs)]
 
 
-def example_run(runs: pd.DataFrame) -> dict[str, Any]:
-    """A run and the settings in which it differs from the defaults, for the paragraph on tracing a point back."""
+def example_run(runs: pd.DataFrame, study: str) -> str:
+    """Code that makes a run of the study again, in the project's top folder: for the paragraph on tracing a point back."""
     simple = (
         runs["task"].isin(list(GENERATED)),
         runs["cell"].isin(list(CELLS)),
@@ -97,13 +97,37 @@ def example_run(runs: pd.DataFrame) -> dict[str, Any]:
                 described[name]["kind"]
             )  # pandas makes those floats where some are null
             chosen[name] = kind(value) if kind else value
-    return {
-        "data": row["task"] not in GENERATED,
-        "own_cell": "" if row["cell"] in CELLS else row["cell"].partition(SEPARATOR)[0],
-        "task": row["task"],
-        "key": row["run_key"],
-        "arguments": ", ".join(f"{n}={v!r}" for n, v in chosen.items()),
-    }
+    data, own = row["task"] not in GENERATED, row["cell"] not in CELLS
+    given = f"experiment = rc.Experiment({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
+    return "\n".join([*_imports(data, own), "", *_prepared(row, study, data, own, given)])
+
+
+def _imports(data: bool, own: bool) -> list[str]:
+    """What the study's own files are read with is no package that is installed."""
+    if not (data or own):
+        return ["import rnn_core as rc"]
+    lines = ["import sys", "", "import rnn_core as rc", "", 'sys.path.insert(0, "workflow/scripts")']
+    lines += ["from study.data import task_file"] if data else []
+    return lines + (["from study.own_cells import loading"] if own else [])
+
+
+def _prepared(row: pd.Series, study: str, data: bool, own: bool, given: str) -> list[str]:
+    """``given`` is the line that makes the experiment."""
+    cell = f"results/{study}/cells/{row['cell'].partition(SEPARATOR)[0]}.json"
+    lines = [f'loading.register_all(["{cell}"])  # this runs the code of the cell\'s file'] if own else []
+    lines.append(given)
+    if not data:
+        return [
+            *lines,
+            f'assert experiment.key == "{row["run_key"]}"',
+            "problem = rc.prepare(experiment)  # parameters and batches",
+        ]
+    return [
+        *lines,
+        f'data = rc.Sequences(**task_file.load("results/{study}/sequences/{row["task"]}.npz"))',
+        f'assert experiment.key_with(data.digest) == "{row["run_key"]}"',
+        "problem = rc.prepare(experiment, data)  # parameters and batches",
+    ]
 
 
 def _turning(study: Study) -> str:

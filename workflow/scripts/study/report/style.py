@@ -78,6 +78,7 @@ def theme() -> Iterator[None]:
         "axes.edgecolor": "#666666",
         "axes.linewidth": 0.8,
         "lines.solid_capstyle": "round",
+        "figure.dpi": DPI,  # as it is saved: at another one letters have other widths, and words laid out to fit would not
         "figure.facecolor": "white",
         "savefig.facecolor": "white",
         "svg.hashsalt": "gradient study",

@@ -130,7 +130,7 @@ def settings_of(problem: Problem, evaluation: Evaluation, tolerance: float) -> R
     return {
         "run_key": key_of(problem),
         "update": evaluation.update,
-        "regime": regime(growth_of(problem, evaluation).ratio),
+        "regime": regime(growth_of(problem, evaluation).ratio) if evaluation.tape.x.shape[0] > 1 else None,
         "task": e.task,
         "cell": e.cell,
         "activation": e.activation,

@@ -132,7 +132,7 @@ _CHECKS = (
     _LENGTH,
     Column("dtype", _TEXT, "name", "Floating-point type"),
     _DEVICE,
-    Column("regime", _TEXT, "name", "vanishing, stable or exploding", null="not a number"),
+    Column("regime", _TEXT, "name", "vanishing, stable or exploding", null="sequences of one step, or not a number"),
     _relative_error(null="not finite, on both sides; or memory_mb has no room for every step"),
     Column("where", _TEXT, "name", "The time step or parameter that it was found at"),
     _TOLERANCE,
