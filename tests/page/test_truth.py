@@ -142,6 +142,15 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         ONE | {"cell": c, "layers": 2, "bidirectional": both, "seed": s, "rate": -0.2 + 0.05 * both + 0.01 * s, "depth": -0.3 + 0.01 * s}
         for c in ("vanilla", "gru") for both in (False, True) for s in range(6)
     ],
+    "lengths that are tasks of their own": [
+        TRAIN | {"task": task, "cell": c, "sequence_length": T, "seed": s, "baseline_loss": 2.3 / T, "held_out_loss": (1.0 + 0.1 * (s % 3) + 0.5 * (c == "gru")) / T}
+        | ({"accuracy": None} if task == "input_mean" else {"baseline_accuracy": 0.5 + 0.04 * T, "accuracy": 0.55 + 0.04 * T + 0.01 * (s % 3)})
+        for task in ("digits", "input_mean") for c in ("vanilla", "gru") for T in (2, 5, 6, 8) for s in range(6)
+    ],
+    "lengths alone, that are tasks of their own": [
+        TRAIN | {"sequence_length": T, "seed": s, "baseline_accuracy": 0.5 + 0.04 * T, "accuracy": 0.55 + 0.04 * T + 0.01 * (s % 3)}
+        for T in (2, 8) for s in range(6)
+    ],
     "two directions that train": [
         TRAIN | {"bidirectional": both, "clipping": c, "seed": s, "accuracy": 0.5 + 0.2 * both + 0.01 * s}
         for both in (False, True) for c in ("none", "norm:1.0") for s in range(6)
