@@ -560,6 +560,8 @@ def test_the_last_update_of_a_run_that_succeeds_is_its_own() -> None:
     updates = pd.DataFrame([{"run_key": key, "update": u, "truncation_bias": b} for (key, u), b in bias.items()])
     assert "changes that of the last update by 30 % (k = 3)" in plain(truncation_sentence(runs, updates))
     assert list(measures.updates_made(runs)) == [4.0, 9.0]
+    assert plain(truncation_sentence(runs, updates)).startswith("In the median over the runs, truncation")
+    assert plain(truncation_sentence(runs[:1], updates)).startswith("Truncation to k steps changes")
 
 
 @pytest.mark.parametrize(

@@ -461,7 +461,7 @@ def test_a_median_lies_in_no_gap_between_two_kinds_of_matrix(shown: Shown) -> No
     """Gaussian and orthogonal matrices together were said to depart from normal by 0.35, which no matrix does."""
     text = words_of(shown)
     assert "in parts of its norm and in the median: 0.7 for gaussian and 0 for orthogonal." in text
-    assert "stretch more than ρ alone would: 2.5 times after 7 steps for gaussian." in text
+    assert "stretch more than ρ alone would: 2.5 times at power k = 7 for gaussian." in text
 
 
 @pytest.mark.parametrize("shown", ["weight scales"], indirect=True)

@@ -354,13 +354,14 @@ def _normality(study: Study) -> str:
         departures.append(marked(number(henrici, 2) if henrici > ROUNDING else "0", "henrici", henrici, **chosen) + of)
         if peak >= 1.0 + STRETCHED:
             times = marked(number(peak, 2), "peak_growth", peak, **chosen)
-            powers.append(f"{times} times after {_steps(lag, 'peak_growth_lag', **chosen)}{of}")
-    departure = (
-        f"Henrici's departure from a normal matrix, in parts of its norm and in the median: {itemized(departures)}."
-    )
+            power = marked_count(int(lag), "peak_growth_lag", **chosen)  # of the matrix: sequences may have fewer steps
+            powers.append(f"{times} times at power k = {power}{of}")
+    median = " and in the median" if len(matrices) > len(departures) else ""
+    departure = f"Henrici's departure from a normal matrix, in parts of its norm{median}: {itemized(departures)}."
+    these, their = ("this matrix", "its") if len(matrices) == 1 else ("these matrices", "their")
     if not powers:
-        return f"{departure} So the powers of these matrices grow as their ρ says, from the first one on."
-    return f"{departure} Powers of these matrices stretch more than ρ alone would: {itemized(powers)}."
+        return f"{departure} So the powers of {these} grow as {their} ρ says, from the first one on."
+    return f"{departure} Powers of {these} stretch more than ρ alone would: {itemized(powers)}."
 
 
 # ---- drawing

@@ -31,15 +31,6 @@ from study.report.words import (
 
 LN2 = math.log(2.0)
 ALIKE = 1e-3  # relative: numbers that differ by less are one
-
-
-THEORIES = {
-    "operating point": "the operating point",
-    "mean field": "mean field",
-    "dynamic mean field": "dynamic mean field",
-    "law at rest": "the law at rest",
-    "linear law": "the linear law",
-}
 ROUNDING = 1e-9
 
 
@@ -218,31 +209,6 @@ def clear_deviations(study: Study) -> str:
             of = f" for {name_of(told)}" if told else ""
             deviations.append(f"{middle} a step{of} (95 % interval {low} to {high})")
     return f"Measured and predicted growth clearly differ, by {few(deviations, 3)}." if deviations else ""
-
-
-def prediction_sentences(networks: pd.DataFrame) -> list[str]:
-    """What the prediction is, of how many networks; and how many of them have another end that mean field allows."""
-    counts = networks["predicted_by"].value_counts()
-    order = [name for name in THEORIES if name in counts]
-    shares = [
-        f"by {THEORIES[name]} for {marked_count(int(counts[name]), 'predicted_by', predicted_by=name)}"
-        for name in order
-    ]
-    rest = int(networks["predicted_by"].isna().sum())
-    everywhere = len(order) == 1 and not rest
-    total = marked_count(len(networks), "networks_at_longest")
-    have = "has" if rest == 1 else "have"
-    without = f" The other {marked_count(rest, 'unpredicted')} {have} no prediction." if rest else ""
-    sentences = [f"Of {total} networks, the rate is predicted {listed(shares)}.{without}"] if shares else []
-    if everywhere:
-        sentences = [
-            f"The rate is predicted by {THEORIES[order[0]]}{'' if len(networks) == 1 else ', in every network'}."
-        ]
-    both = int(networks["bistable"].fillna(False).astype(bool).sum())
-    if both:
-        of = "this network" if len(networks) == 1 else f"{marked_count(both, 'bistable')} of the networks"
-        sentences.append(f"For {of}, mean field has a second solution, which a network may reach from large states.")
-    return sentences
 
 
 def window_sentence(networks: pd.DataFrame) -> str:
