@@ -130,7 +130,7 @@ def settings_of(
 ) -> dict[str, Any]:
     """These settings of a part's networks, and what tells them from ``networks`` of other sweeps that have all of these, too.
 
-    Where these settings leave open what the part's own sweep varies, an axis of another sweep does not name it: the mean over input
+    Where these settings leave open what the part's own sweep varies, an axis of another sweep does not name it. The mean over input
     scales, at B = 16 throughout, was read as one of B. The sweep's name does, as ``SWEEP``.
 
     Args:
