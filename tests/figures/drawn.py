@@ -198,7 +198,8 @@ def training_row(run: Settings, given: Settings) -> Settings:
     trains, broken, accuracy = run["updates"] > 0, given.get("breaks_at"), given.get("accuracy", 0.7)
     ended = trains and broken is None
     return {
-        "baseline_loss": 2.3 if trains else None, "baseline_accuracy": 0.1 if trains and accuracy is not None else None,
+        "baseline_loss": given.get("baseline_loss", 2.3) if trains else None,
+        "baseline_accuracy": given.get("baseline_accuracy", 0.1) if trains and accuracy is not None else None,
         "held_out_loss": given.get("held_out_loss", 0.5) if ended else None, "held_out_accuracy": accuracy if ended else None,
         "held_out_error": None, "success": given.get("success"), "updates_to_success": given.get("updates_to_success"),
         "solved": False if trains else None, "first_nonfinite_update": broken, "first_nonfinite_step": None,

@@ -324,3 +324,19 @@ def test_whom_the_best_is_ahead_of_is_said(level: list[str], behind: list[str], 
     assert plain(remedies._claim(data, "held_out_accuracy", remedies.Best("a", [], level, behind, seeds=8))).endswith(
         words
     )
+
+
+def test_a_longer_sequence_is_no_remedy_where_it_is_another_task(make_study: Any) -> None:
+    """T = 10 and T = 30 were counted as two ways of training, though a prediction without memory has another loss on each."""
+    two = [
+        run | {"sequence_length": T, "baseline_accuracy": 0.1 * T}
+        for T in (4, 6)
+        for run in runs({"vanilla": 0.7, "gru": 0.8})
+    ]
+    data, facts, _ = show(remedies, make_study(two))
+    assert list(data["remedy"].cat.categories) == ["gru", "vanilla"]
+    assert "These are the runs on digits (T = 6). The tables have those on digits (T = 4), too." in map(
+        plain, facts["claims"]
+    )
+    alike = [run | {"baseline_accuracy": 0.1} for run in two]
+    assert len(remedies.frame(make_study(alike))["remedy"].cat.categories) == 4

@@ -269,3 +269,27 @@ def test_a_start_that_several_ways_of_training_share_is_one_network(make_study: 
         for rule in ("none", "norm:1.0", "value:0.1") for seed in SEEDS
     ]  # fmt: skip
     assert len(make_study(runs).study.networks) == 6
+
+
+def test_a_mean_over_a_sweep_is_not_named_by_what_another_sweep_varies(make_study: Any) -> None:
+    """ "Measured and predicted growth clearly differ, by −0.37 a step for B = 16": a mean over input scales, at one B."""
+    common = PROPAGATION | {"sequence_length": 20, "predicted": -0.1}
+    batches = grid(**common, batch_size=[1, 4, 64], seed=SEEDS, rate=-0.1, sweep="batches")
+    scales = grid(**common, input_scale=[0.1, 3.0, 30.0], seed=SEEDS, sweep="scales")
+    scales = [run | {"rate": -0.4 + 0.01 * (run["seed"] - 2.5)} for run in scales]
+    tables = make_study([*batches, *scales])
+    _, facts, _ = show(growth_rate, tables)
+    assert "clearly differ, by −0.3 a step for sweep scales (95 % interval" in words(facts)
+    part = next(part for part in tables.study.start_parts if part.sweep == "scales")
+    assert tables.study.settings_of(part, {"input_scale": 3.0}) == {"input_scale": 3.0}
+
+
+def test_a_headline_of_the_longest_sequences_says_so(make_study: Any) -> None:
+    """ "Growth per step back is lowest for lstm, −0.47", above a panel with −0.55 at a shorter length."""
+    lengths = grid(**PROPAGATION, cell="lstm", sequence_length=[10, 30], seed=SEEDS, sweep="lengths")
+    lengths = [run | {"rate": -0.55 if run["sequence_length"] == 10 else -0.47} for run in lengths]
+    kinds = grid(**PROPAGATION, cell=["vanilla", "gru"], sequence_length=40, seed=SEEDS, rate=-0.3, sweep="kinds")
+    _, facts, _ = show(growth_rate, make_study([*lengths, *kinds]))
+    assert plain(facts["title"]).startswith(
+        "At the longest T of each sweep, growth per step back is lowest for lstm, −0.47,"
+    )

@@ -136,7 +136,7 @@ def test_growth_before_everything_shrinks_is_told(make_study: Any) -> None:
     assert f"In their median it grows {10**most:.1f}-fold before it shrinks, the most over 1 step back." in text
     assert (
         "Henrici's departure from a normal matrix, in parts of its norm and in the median: 0.7." in text
-        and "stretch more than ρ alone would: 3.5 times at power 7." in text
+        and "stretch more than ρ alone would: 3.5 times at power k = 7." in text
     )
     [alone] = lines(axes[1], "exponent alone")
     assert list(alone.get_ydata()) == pytest.approx([0.0, -0.1 * 30 / math.log(10.0)])
@@ -158,7 +158,7 @@ def test_growth_on_the_way_is_counted_in_kinds_without_a_panel_too(make_study: A
 
 def test_powers_that_stretch_by_a_twentieth_are_told(make_study: Any) -> None:
     _, facts, _ = show(spectra, make_study([ONE | {"peak_growth": 1.05, "seed": s} for s in range(3)]))
-    assert "stretch more than ρ alone would: 1.1 times at power 7" in " ".join(map(plain, facts["claims"])).replace(
+    assert "stretch more than ρ alone would: 1.1 times at power k = 7" in " ".join(map(plain, facts["claims"])).replace(
         "1.05", "1.1"
     )
 
@@ -176,11 +176,24 @@ def test_an_exponent_of_rounding_has_no_sign(make_study: Any, rate: float) -> No
 def test_normal_matrices_are_told_apart(make_study: Any) -> None:
     _, facts, _ = show(spectra, make_study([ONE | {"henrici": 1e-15, "peak_growth": 1.0, "rate": -0.1}]))
     text = " ".join(map(plain, facts["claims"]))
-    assert "in parts of its norm: 0. So" in text and "grow as its ρ says, from the first one on" in text
+    assert (
+        "in parts of its norm: 0. So the powers of this matrix grow" in text
+        and "grow as its ρ says, from the first one on" in text
+    )
     assert (
         "Of 1 network in which every direction shrinks in the end, none stretches any direction by a twentieth on the way."
         in text
     )
+
+
+def test_the_powers_of_a_matrix_are_not_steps_of_a_run(make_study: Any) -> None:
+    """ "2.5 times after 132 steps", of one run of 12 steps, and its "median": the power is the matrix', and there is one."""
+    one = ONE | {"sequence_length": 12, "peak_growth": 2.5, "peak_growth_lag": 132, "henrici": 0.57}
+    text = " ".join(map(plain, show(spectra, make_study([one]))[1]["claims"]))
+    assert "in parts of its norm: 0.57. Powers of this matrix stretch" in text
+    assert text.rstrip().endswith("2.5 times at power k = 132.") and "132 steps" not in text
+    several = " ".join(map(plain, show(spectra, make_study([one | {"seed": s} for s in range(3)]))[1]["claims"]))
+    assert "in parts of its norm and in the median: 0.57. Powers of these matrices stretch" in several
 
 
 def test_kinds_of_network_share_one_scale(make_study: Any) -> None:
@@ -212,7 +225,9 @@ def test_steps_are_whole(make_study: Any) -> None:
         for s in (0, 1)
     ]  # fmt: skip
     text = " ".join(map(plain, show(spectra, make_study(runs))[1]["claims"]))
-    assert "3.5 times at power 1." in text and "within" not in text and "this exponent are 0.017 a step apart." in text
+    assert (
+        "3.5 times at power k = 1." in text and "within" not in text and "this exponent are 0.017 a step apart." in text
+    )
     assert not re.search(r"\d\.\d+ steps? ?(back)?", text)
 
 

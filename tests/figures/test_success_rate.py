@@ -263,3 +263,19 @@ def test_a_legend_stands_within_the_figure() -> None:
     box = legend.get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width and len(figure.legends) == 1
     assert layout.legend_below(Figure(figsize=(9.0, 4.0)), handles[:1], most=4)._ncols == 1
+
+
+def test_lines_are_named_by_what_their_own_runs_vary(make_study: Any) -> None:
+    """ "8 of 12 runs succeed with no weight decay and adam": weight decay varied in another sweep, in which nobody asked for success."""
+    asked = [
+        run | {"optimizer": optimizer, "sweep": "asked"}
+        for optimizer, count in (("adam", 3), ("sgd", 1))
+        for run in runs({"none": {10: count}}, seeds=4)
+    ]
+    others = [
+        {"task": "digits", "loss_at": "last", "updates": 8, "sequence_length": 6, "weight_decay": decay, "seed": s, "sweep": "decay"}
+        for decay in (0.0, 0.01) for s in range(4)
+    ]  # fmt: skip
+    data, facts, _ = show(success_rate, make_study([*asked, *others]))
+    assert list(data["line"].cat.categories) == ["adam", "sgd"]
+    assert plain(facts["title"]) == "3 of 4 runs succeed with adam and 1 of 4 with sgd."

@@ -152,8 +152,9 @@ def middle(values: pd.Series) -> float:
 def remedy_values(tables: Tables, where: Where) -> np.ndarray:
     """What the seeds of one way of training have by one quality; of a run that broke down, the accuracy of no memory or ten times its loss."""
     settings = {name: value for name, value in where.items() if name != "quality"}
-    runs, quality = once(chosen(tables["runs"], settings)), where["quality"]
-    runs = runs[runs["task"] == commonest_task(tables)]
+    quality, of_task = where["quality"], set(runs_of_one_task(tables)["run_key"])
+    runs = once(chosen(tables["runs"], settings))
+    runs = runs[runs["run_key"].isin(of_task)]
     if quality == "update_milliseconds":
         seconds = tables["timings"].drop_duplicates("run_key").set_index("run_key")["seconds"]
         made = runs["updates_to_success"].fillna(runs["first_nonfinite_update"].fillna(runs["updates"] - 1) + 1)
@@ -169,8 +170,17 @@ def remedy_values(tables: Tables, where: Where) -> np.ndarray:
     return values.dropna().to_numpy()
 
 
-def commonest_task(tables: Tables) -> str:
-    return str(once(tables["runs"][tables["runs"]["updates"] > 0])["task"].value_counts().index[0])
+def runs_of_one_task(tables: Tables) -> pd.DataFrame:
+    """Those of the commonest task. Of lengths, places of the loss and input sizes with other baselines, the commonest; then the last one."""
+    runs = once(tables["runs"][tables["runs"]["updates"] > 0])
+    runs = runs[runs["task"] == runs["task"].value_counts().index[0]]
+    base = runs["baseline_accuracy"].fillna(runs["baseline_loss"]).astype(float)
+    for axis in ("sequence_length", "loss_at", "input_size"):
+        means = base.groupby(runs[axis].map(repr)).mean()
+        if means.max() - means.min() > 0.01 * abs(means.max()):
+            counts = runs[axis].value_counts()
+            runs = runs[runs[axis] == max(counts[counts == counts.max()].index)]
+    return runs
 
 
 def remedy(which: int) -> Callable[[Tables, Where], float]:
@@ -203,8 +213,7 @@ def remedies(tables: Tables, where: Where) -> float:
 
 def ways_of_training(tables: Tables) -> pd.Series:
     """By run of that task, its way of training as one text."""
-    runs = once(tables["runs"][tables["runs"]["updates"] > 0])
-    runs = runs[runs["task"] == commonest_task(tables)].set_index("run_key", drop=False)
+    runs = runs_of_one_task(tables).set_index("run_key", drop=False)
     names = list(runs.columns)
     settings = names[names.index("run_key") + 1 : names.index("task_input_size")]
     ways = [name for name in settings if name not in ("seed", "trace_every")]

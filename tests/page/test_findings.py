@@ -202,6 +202,30 @@ def test_networks_that_forget_their_start_are_told_from_those_that_do_not() -> N
     assert "By mean field" not in said(mixed) and "as far apart as a correlation of 0.5." in said(mixed)
 
 
+def test_that_every_network_forgets_is_said_only_where_every_one_does() -> None:
+    """ "Every network forgets where it started", while no tanh network does: sigmoid alone forgets at every radius."""
+
+    def copies(correlations: dict[str, float | tuple[float, float]], axis: str) -> str:
+        runs = [
+            start(0.1, seed=s, spectral_radius=rho, depth_scale=5.0, linear_rate=math.nan, **{axis: value},
+                  correlation=each[s % 2] if isinstance(each, tuple) else each)
+            for value, each in correlations.items() for rho in (1.6, 2.5) for s in range(4)
+        ]  # fmt: skip
+        return said(runs)
+
+    text = copies({"sigmoid": 1.0, "tanh": 0.01}, "activation")
+    assert "By mean field, networks forget where they started for sigmoid. They do not for tanh." in text
+    text = copies({"sigmoid": 1.0, "tanh": (0.01, 1.0)}, "activation")  # of tanh, one forgets and one does not
+    assert "every network forgets" not in text and "networks forget where they started for sigmoid. Two copies" in text
+    text = copies({"tanh": 0.01}, "activation")
+    assert "By mean field, networks do not forget where they started. Two copies" in text
+    alone = [
+        start(0.1, seed=s, input_scale=u, depth_scale=5.0, linear_rate=math.nan, correlation=1.0 if u > 1 else 0.002)
+        for u in (0.01, 3.0) for s in range(4)
+    ]  # fmt: skip
+    assert "forget where they started for input scale = 3. They do not for input scale = 0.01." in said(alone)
+
+
 def test_dead_networks_shrink() -> None:
     """A gradient that is exactly zero has rate −∞; a mean over the others would say that it grows."""
     runs = [start(-math.inf, seed=s, spectral_radius=rho) for s in range(3) for rho in (0.9, 1.1)]
@@ -537,7 +561,7 @@ def test_the_last_update_of_a_run_that_succeeds_is_its_own() -> None:
     assert "changes that of the last update by 30 % (k = 3)" in plain(truncation_sentence(runs, updates))
     assert list(measures.updates_made(runs)) == [4.0, 9.0]
     assert plain(truncation_sentence(runs, updates)).startswith("In the median over the runs, truncation")
-    assert plain(truncation_sentence(runs.head(1), updates)).startswith("Truncation to k steps changes")
+    assert plain(truncation_sentence(runs[:1], updates)).startswith("Truncation to k steps changes")
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from study.report.findings import Study
-from study.report.sentences.growth_claims import window_sentence
+from study.report.sentences.growth_claims import extremes_headline, window_sentence
+from study.report.sentences.prediction import CHANGING, prediction_sentences, slopes_change
 from study.report.words import capital, plain
-from tests.figures.drawn import grid
+from tests.figures.drawn import grid, render
 from tests.page.frames import frame, start
 from tests.page.test_truth import ONE, SUCCEED, TRAIN, page_of, until
 
@@ -222,13 +224,13 @@ def test_infinite_differences_of_both_signs_are_no_difference_of_zero() -> None:
     assert "0 (0 to 0" not in said(runs)
 
 
-def test_what_rounding_leaves_is_written_as_zero() -> None:
+def test_what_rounding_leaves_is_no_difference() -> None:
     """ "−1.39 × 10⁻¹⁶ (−1.9 × 10⁻¹⁵ to +1.62 × 10⁻¹⁵)": relu does not know the scale of its inputs."""
     runs = [
         start(-0.3 + 1e-15 * s * (u > 1) - 0.5 * (f == "tanh") * (u > 1), seed=s, activation=f, input_scale=u)
         for f in ("relu", "tanh") for u in (0.1, 30.0) for s in SEEDS
     ]  # fmt: skip
-    assert "× 10⁻¹" not in said(runs) and "0 (0 to 0; 6 seeds) for relu" in said(runs)
+    assert "× 10⁻¹" not in said(runs) and "For relu the growth rate is the same, network by network." in said(runs)
 
 
 def test_theory_of_one_kind_among_others_names_it() -> None:
@@ -298,3 +300,61 @@ def test_clear_effects_of_what_is_swept_come_first() -> None:
     )
     theory = next(n for n, text in enumerate(study.sentences) if "misses the growth rate" in plain(text))
     assert (bias, scale) == (0, 1) and theory > scale
+
+
+def noisy_stacks(apart: float) -> list[dict[str, Any]]:
+    """Stacks of one and two layers in one and two directions, whose growth hardly differs from seed to seed; ``apart``: more with two layers."""
+    noise = np.random.default_rng(0).normal(0.0, 0.1, (6, 3))
+    return [
+        start(-0.36 + apart * (layers == 2) + noise[seed, (layers == 2) * (1 + both)], seed=seed, layers=layers, bidirectional=both)
+        for layers in (1, 2) for both in (False, True) for seed in range(6)
+    ]  # fmt: skip
+
+
+def test_extremes_that_chance_may_make_are_no_headline() -> None:
+    """ "Lowest for L = 1, −0.36, and highest for L = 2, −0.34", while the text says that the difference is not clear."""
+    title = plain(extremes_headline(Study(frame(noisy_stacks(0.0)))))
+    assert title.startswith("Growth per step back is between −0.4") and title.endswith(
+        " in every kind of network, without a clear difference."
+    )
+    clear = plain(extremes_headline(Study(frame(noisy_stacks(2.0)))))
+    assert clear.startswith("Growth per step back is lowest for L = 1, ") and "highest for L = 2" in clear
+
+
+def test_what_is_so_by_construction_is_no_difference() -> None:
+    """ "bidirectional minus one direction: 0 (0 to 0; 6 seeds) for L = 1" reads as measured: one layer has the same forward cell."""
+    text = " ".join(map(plain, Study(frame(noisy_stacks(0.0))).sentences))
+    assert "0 (0 to 0" not in text
+    assert "6 seeds) for L = 2. The difference is not clear. It makes " in text
+    assert "For L = 1 the growth rate is the same by construction: it is that of the forward cell." in text
+
+
+def test_networks_without_a_prediction_have_a_reason() -> None:
+    """Of 96 networks 70 had no prediction, without a word why. "Because slopes hardly change" was said of 2 of 48."""
+    steady = start(-0.1, cell="indrnn", operating_rate=-0.1, predicted_by="operating point")
+    kinds = {
+        "indrnn": {"operating_rate": -0.1},
+        "gru": {"layers": 3},
+        "lstm": {"initializer": "orthogonal"},
+        "residual": {},  # Gaussian weights and white inputs: its sample did not settle
+    }
+    runs = [start(-0.1, cell=cell, seed=s, **more) for cell, more in kinds.items() for s in (1, 2)]
+    (text,) = map(plain, prediction_sentences(frame([steady, *runs])))
+    assert text == (
+        "Of 9 networks, the rate is predicted by the operating point for 1. The other 8 have no prediction. "
+        "For indrnn, slopes change over time, and mean field does not cover them. "
+        "For gru, inputs of the layers above are not white, as dynamic mean field asks for. "
+        "For residual, dynamic mean field has no settled sample. "
+        "For lstm, dynamic mean field does not cover these cells, weights or inputs."
+    )
+
+
+def test_the_caption_says_where_slopes_hardly_change() -> None:
+    """ "The prediction is the operating point, because slopes hardly change", in 2 of 48 networks whose slopes are known."""
+    shown = ["deviation", "by operating point"]
+    some = render("growth_rate", facts={"shown": [*shown, CHANGING], "claims": []}).replace("\n", " ")
+    every = render("growth_rate", facts={"shown": shown, "claims": []}).replace("\n", " ")
+    assert "is the operating point where slopes hardly change" in some
+    assert "is the operating point, because slopes hardly change" in every
+    networks = frame([start(-0.1, operating_rate=-0.1, predicted_by=by) for by in ("operating point", None)])
+    assert list(slopes_change(networks)) == [False, True]

@@ -142,6 +142,15 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         ONE | {"cell": c, "layers": 2, "bidirectional": both, "seed": s, "rate": -0.2 + 0.05 * both + 0.01 * s, "depth": -0.3 + 0.01 * s}
         for c in ("vanilla", "gru") for both in (False, True) for s in range(6)
     ],
+    "lengths that are tasks of their own": [
+        TRAIN | {"task": task, "cell": c, "sequence_length": T, "seed": s, "baseline_loss": 2.3 / T, "held_out_loss": (1.0 + 0.1 * (s % 3) + 0.5 * (c == "gru")) / T}
+        | ({"accuracy": None} if task == "input_mean" else {"baseline_accuracy": 0.5 + 0.04 * T, "accuracy": 0.55 + 0.04 * T + 0.01 * (s % 3)})
+        for task in ("digits", "input_mean") for c in ("vanilla", "gru") for T in (2, 5, 6, 8) for s in range(6)
+    ],
+    "lengths alone, that are tasks of their own": [
+        TRAIN | {"sequence_length": T, "seed": s, "baseline_accuracy": 0.5 + 0.04 * T, "accuracy": 0.55 + 0.04 * T + 0.01 * (s % 3)}
+        for T in (2, 8) for s in range(6)
+    ],
     "two directions that train": [
         TRAIN | {"bidirectional": both, "clipping": c, "seed": s, "accuracy": 0.5 + 0.2 * both + 0.01 * s}
         for both in (False, True) for c in ("none", "norm:1.0") for s in range(6)
@@ -462,7 +471,7 @@ def test_a_median_lies_in_no_gap_between_two_kinds_of_matrix(shown: Shown) -> No
     """Gaussian and orthogonal matrices together were said to depart from normal by 0.35, which no matrix does."""
     text = words_of(shown)
     assert "in parts of its norm and in the median: 0.7 for gaussian and 0 for orthogonal." in text
-    assert "stretch more than ρ alone would: 2.5 times at power 7 for gaussian." in text
+    assert "stretch more than ρ alone would: 2.5 times at power k = 7 for gaussian." in text
 
 
 @pytest.mark.parametrize("shown", ["weight scales"], indirect=True)

@@ -14,17 +14,16 @@ from study.report import drawing, facets, layout, measures, reader, statistics
 from study.report import style as figure_style
 from study.report.findings import Study
 from study.report.sentences.growth_claims import (
-    THEORIES,
     bound_sentence,
     clear_deviations,
     extremes_headline,
     left_out_of_means,
-    prediction_sentences,
     turning_headline,
     unsettled_sentence,
     where_it_turns,
     window_sentence,
 )
+from study.report.sentences.prediction import CHANGING, THEORIES, prediction_sentences, slopes_change
 from study.report.sentences.theory import mean_field_turning_sentence, rest_sentence
 from study.report.words import listed, number, spelled
 from study.settings import axis_label
@@ -145,6 +144,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["blocks"] if len(blocks) > 1 else []),
         *dict.fromkeys(_drawn(*line).removesuffix("_rate") for line in drawn),
         *(f"by {name}" for name in THEORIES if study.networks["predicted_by"].eq(name).any()),
+        *([CHANGING] if slopes_change(study.networks).any() else []),
         *(["used"] if any(_is_marked(rows) for rows in blocks) else []),
         *measures.rest_matrices(at_rest["cell"], at_rest["biased"]),
         *(cell for cell in measures.LINEAR_MATRICES if data["cell"].eq(cell).any()),

@@ -21,6 +21,7 @@ from study.report.words import (
     LONGEST_TITLE,
     ROUNDING,
     few,
+    in_brackets,
     itemized,
     listed,
     marked,
@@ -38,7 +39,7 @@ from study.settings import described_axes
 from study.tables.columns import columns_of
 
 NOTHING = drawing.Nothing(
-    "This study does not train in two ways, so there are no remedies to compare.",
+    "This study does not train on one task in two ways, so there are no remedies to compare.",
     "Add sweeps with updates: 100 or more that differ in initializer, cell, forget_bias, clipping or optimizer.",
 )
 MOST_REMEDIES = 16  # rows that the picture has room for
@@ -122,7 +123,7 @@ QUALITIES: dict[str, Quality] = {
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """One row a run and quality: ``value``, and ``score``, which is lower for the better. ``remedy`` names the run's settings, the best result first.
 
-    Of several tasks it is that with the most runs. ``no_result``: every run of the remedy broke down. It has no held-out values and stands last.
+    Of several tasks it is that with the most runs (``_one_task``). ``no_result``: every run of the remedy broke down. It has no held-out values and stands last.
     ``flossed``: its networks were flossed before.
     """
     known = {column.name for column in columns_of("runs")}
@@ -133,8 +134,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     runs = measures.trained(tables.runs(*dict.fromkeys([*asked, *end])))
     if runs.empty:
         return pd.DataFrame()
-    tasks = ordered("task", runs["task"])
-    runs = runs[runs["task"] == runs["task"].value_counts(sort=True).index[0]]
+    runs, task, others = _one_task(runs)
     axes = [axis for axis in described_axes() if axis not in SHARED and _tells(runs, axis)]
     timings = tables.read("timings", ["run_key", "seconds"]).drop_duplicates("run_key")
     groups = measures.grouped(_with_costs(runs, timings), axes)
@@ -143,9 +143,28 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     telling = measures.varied(runs, ("task",))  # enough for an address
     names, usual = _names([chosen for chosen, _ in groups])
     rows = [_rows(name, {axis: chosen[axis] for axis in telling}, own, asked) for name, (chosen, own) in zip(names, groups, strict=True)]  # fmt: skip
-    data = _in_order(pd.concat(rows, ignore_index=True)).assign(usual=usual)
-    task = runs["task"].iloc[0]
-    return data.assign(task=task, other_tasks=listed([each for each in tasks if each != task] or [""]))
+    data = _in_order(pd.concat(rows, ignore_index=True))
+    return data.assign(usual=usual, task=task, other_tasks=few(others or [""]))
+
+
+def _one_task(runs: pd.DataFrame) -> tuple[pd.DataFrame, str, list[str]]:
+    """The runs of the task with the most of them, its name, and the names of the others.
+
+    Settings that change what is achieved without learning make tasks of their own: a longer sequence is no remedy. Of those with as many
+    runs it is the last, of lengths the longest.
+    """
+    tasks = ordered("task", runs["task"])
+    task = str(runs["task"].value_counts(sort=True).index[0])
+    runs = runs[runs["task"] == task]
+    kinds = measures.grouped(runs, measures.task_axes(measures.results(runs)))
+    chosen, own = max(reversed(kinds), key=lambda kind: len(kind[1]))
+    names = [_of_kind(task, each) for each, _ in kinds if each != chosen]
+    return own, _of_kind(task, chosen), [*names, *(each for each in tasks if each != task)]
+
+
+def _of_kind(task: str, chosen: dict[str, Any]) -> str:
+    """drift, or drift (T = 30)."""
+    return in_brackets([task, *(named(axis, value) for axis, value in chosen.items())])
 
 
 def _tells(runs: pd.DataFrame, axis: str) -> bool:

@@ -384,13 +384,14 @@ def _normality(study: Study) -> str:
         departures.append(marked(number(henrici, 2) if henrici > ROUNDING else "0", "henrici", henrici, **chosen) + of)
         if peak >= 1.0 + STRETCHED:
             times = marked(number(peak, 2), "peak_growth", peak, **chosen)
-            powers.append(f"{times} times at power {marked(number(lag), 'peak_growth_lag', lag, **chosen)}{of}")
-    median, whose = (" and in the median", "these matrices") if len(matrices) > 1 else ("", "this matrix")
+            power = marked_count(int(lag), "peak_growth_lag", **chosen)  # of the matrix: sequences may have fewer steps
+            powers.append(f"{times} times at power k = {power}{of}")
+    median = " and in the median" if len(matrices) > len(departures) else ""
     departure = f"Henrici's departure from a normal matrix, in parts of its norm{median}: {itemized(departures)}."
+    these, their = ("this matrix", "its") if len(matrices) == 1 else ("these matrices", "their")
     if not powers:
-        own = "their" if median else "its"
-        return f"{departure} So the powers of {whose} grow as {own} ρ says, from the first one on."
-    return f"{departure} Powers of {whose} stretch more than ρ alone would: {itemized(powers)}."
+        return f"{departure} So the powers of {these} grow as {their} ρ says, from the first one on."
+    return f"{departure} Powers of {these} stretch more than ρ alone would: {itemized(powers)}."
 
 
 # ---- drawing

@@ -99,8 +99,13 @@ def _lines(study: Study, runs: pd.DataFrame) -> pd.Categorical:
 
 
 def _line_settings(study: Study, runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """What tells the lines of these runs apart, line by line; of one line, nothing."""
-    axes = list(dict.fromkeys(axis for part in study.trained_parts for axis in line_axes(part)))
+    """What tells the lines of these runs apart, line by line; of one line, nothing.
+
+    A part that no run was asked of success in has no line, so what it varies names none.
+    """
+    asked = [part for part in study.trained_parts if part.runs["success"].notna().any()]
+    every = dict.fromkeys(axis for part in asked for axis in line_axes(part))
+    axes = [axis for axis in every if runs[axis].nunique(dropna=False) > 1]
     order = in_order(runs[axes].drop_duplicates(), axes) if axes else pd.DataFrame(index=[0])
     return [{str(axis): key_of(value) for axis, value in row.items()} for row in order.to_dict("records")]
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import PercentFormatter
 
 from study.report import drawing, facets, layout, measures, reader
 from study.report.findings import Study
-from study.report.phrases import baselines_differ, key_of, knows_nothing, where_of, writer_of
+from study.report.phrases import key_of, knows_nothing, where_of, writer_of
 from study.report.sentences.training_headline import training_headline
 from study.report.words import (
     capital,
@@ -170,7 +170,7 @@ def _baselines(trained_parts: list[measures.Part]) -> list[str]:
 def _baseline_words(part: measures.Part) -> str:
     """One number; where settings of a part have different ones, from which to which."""
     write = writer_of(str(part.runs["metric"].iloc[0]), digits=2)
-    if not baselines_differ(part.runs):
+    if not measures.baselines_differ(part.runs):
         nothing = float(part.runs["baseline"].mean())
         return marked(write(nothing), "baseline", nothing, **where_of(part))
     each = [(float(rows["baseline"].mean()), chosen) for chosen, rows in measures.grouped(part.runs, part.axes)]
@@ -296,7 +296,7 @@ def _slant_height(data: pd.DataFrame, counts: Sequence[int], columns: int) -> fl
 def _panel(ax: Axes, rows: pd.DataFrame, averages: pd.DataFrame, paint: dict[str, tuple[Any, str]]) -> None:
     """Dots, crosses, triangles where a loss is off the scale, means with intervals, and the level of what has learnt nothing."""
     dashed: dict[str, Any] = {"color": "#555555", "lw": 1.2, "ls": (0, (4, 3)), "zorder": 0.5, "gid": "baseline"}
-    if baselines_differ(rows):
+    if measures.baselines_differ(rows):
         for at, own in rows.groupby("tick_at"):
             ax.plot([at - 0.5, at + 0.5], [own["baseline"].mean()] * 2, **dashed)
     elif math.isfinite(float(rows["baseline"].mean())):
@@ -383,7 +383,7 @@ def _finish(figure: Figure, axes: list[Axes], data: pd.DataFrame, paint: dict[st
         axes, panels, layout.edges(axes, data), layout.right_ends(axes, data), strict=True
     ):
         rows = data[data["panel"] == panel]
-        last = rows[rows["tick_at"] == rows["tick_at"].max()] if baselines_differ(rows) else rows
+        last = rows[rows["tick_at"] == rows["tick_at"].max()] if measures.baselines_differ(rows) else rows
         metric, baseline, axis = str(rows["metric"].iloc[0]), float(last["baseline"].mean()), str(rows["x"].iloc[0])
         if at_end and math.isfinite(baseline):
             words = f"{LEARNT_NOTHING[str(rows['nothing'].iloc[0])]}: {writer_of(metric, digits=2)(baseline)}"

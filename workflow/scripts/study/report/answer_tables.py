@@ -209,32 +209,47 @@ def winner(
     compared = [each for each in compared if not {key_of(each.a), key_of(each.b)} & without_result]
     if without_result and not compared:
         return "; ".join(less) or "no result to compare"
+    if axis in measures.task_axes(part.runs):
+        return "; ".join(less) or "not compared: they differ without learning"
     if not compared:
         return "nothing to compare"
-    reference = measures.REFERENCE.get(axis)
-    if axis in measures.REFERENCE and any(reference in (key_of(c.a), key_of(c.b)) for c in compared):
-        shown = [c for c in compared if reference in (key_of(c.a), key_of(c.b))]
-    else:
-        best = key_of(_best_of(part, rows))
-        with_best = [
-            c for c in compared if best in (key_of(c.a), key_of(c.b))
-        ]  # of many values not every pair is compared
-        compared = with_best or compared
-        clear = [c for c in compared if c.better]
-        shown = [max(clear or compared, key=lambda c: abs(c.effect.value))]
     by_verdict: dict[str, list[str]] = {}
-    for each in shown:
+    for each in _shown(axis, compared, _scores(part, rows)):
         verdict, words = _versus(axis, each)
         by_verdict.setdefault(verdict, []).append(words)
     return "; ".join([*(verdict + "; ".join(words) for verdict, words in by_verdict.items()), *less])
 
 
-def _best_of(part: measures.Part, rows: pd.DataFrame) -> Any:
-    """The column whose runs have the best mean in a row; null where none has a result."""
+def _shown(axis: str, compared: list[measures.Comparison], scores: Mapping[Any, float]) -> list[measures.Comparison]:
+    """The comparisons of a row that are told: those with the reference, else the largest with the best value; what is clear first.
+
+    Of many values not every pair is compared. So a clear difference may lie between two others, and the headline names it.
+    """
+
+    def size(comparison: measures.Comparison) -> float:
+        return abs(comparison.effect.value)
+
+    def winner_of(comparison: measures.Comparison) -> Any:
+        return key_of(comparison.a if comparison.better == "a" else comparison.b)
+
+    best = max(scores, key=lambda value: scores[value], default=None)
+    reference = measures.REFERENCE.get(axis)
+    with_reference = [c for c in compared if axis in measures.REFERENCE and reference in (key_of(c.a), key_of(c.b))]
+    with_best = [c for c in compared if best in (key_of(c.a), key_of(c.b))]
+    usual = with_reference or [max([c for c in with_best if c.better] or with_best or compared, key=size)]
+    clear = [c for c in compared if c.better]
+    leader = max(clear, key=lambda c: (scores.get(winner_of(c), -math.inf), size(c)), default=None)
+    if leader and winner_of(leader) not in [winner_of(c) for c in usual if c.better]:
+        usual = [leader, *usual]
+    return sorted(usual, key=lambda c: not c.better)
+
+
+def _scores(part: measures.Part, rows: pd.DataFrame) -> dict[Any, float]:
+    """By value of the column, how good its runs are in a row, where they have a result: an accuracy, or a loss with the other sign."""
     sign = 1.0 if str(part.runs["metric"].iloc[0]) == "held_out_accuracy" else -1.0
     cells = {key_of(v): at_value(rows, part.column, v) for v in part.columns}
     means = {value: sign * measures.outcome(runs).value for value, runs in cells.items() if not runs["broken"].all()}
-    return max((value for value in means if math.isfinite(means[value])), key=lambda v: means[v], default=None)
+    return {value: mean for value, mean in means.items() if math.isfinite(mean)}
 
 
 def _versus(axis: str, comparison: measures.Comparison) -> tuple[str, str]:

@@ -100,12 +100,6 @@ def knows_nothing(part: measures.Part) -> str:
     return "a prediction without memory" if part.runs["data"].notna().any() else "the best constant prediction"
 
 
-def baselines_differ(runs: pd.DataFrame) -> bool:
-    """Whether settings of one task have different baselines, as lags of copy memory have; seeds alone do not count."""
-    by_setting = runs.groupby(["sequence_length", "loss_at"], dropna=False)["baseline"].mean()
-    return bool(len(by_setting) > 1 and by_setting.max() - by_setting.min() > 0.01 * abs(by_setting.max()))
-
-
 def writer_of(metric: str, digits: int = 3) -> Write:
     """How a result is written: an accuracy in per cent, a loss with so many digits."""
     return percent if metric == "held_out_accuracy" else partial(number, digits=digits)

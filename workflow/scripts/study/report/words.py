@@ -216,6 +216,7 @@ MEANT: dict[tuple[str, Any], str] = {
 }
 COUNTED = {"flossing": "flossing", "updates": "training"}  # what takes so many updates
 DIRECTION = "direction"  # of a bidirectional network: no setting, but figures have a panel for each
+SWEEP = "sweep"  # no setting either: it names what no setting of its own tells from another sweep
 
 
 def named(axis: str, value: Any) -> str:
@@ -226,6 +227,8 @@ def named(axis: str, value: Any) -> str:
         return MEANT[axis, value]
     if axis == DIRECTION:
         return f"{value} direction"
+    if axis == SWEEP:
+        return f"sweep {value}"
     if axis in COUNTED:
         return f"{COUNTED[axis]} for {plural(int(value), 'update')}"
     if axis in PLAIN_AXES or axis == "clipping":

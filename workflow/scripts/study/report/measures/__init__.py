@@ -17,7 +17,16 @@ from study.report.measures.comparisons import (
     shared_axes,
     side_by_side,
 )
-from study.report.measures.outcomes import WORST, counted, outcome, per_seed, results, updates_made
+from study.report.measures.outcomes import (
+    WORST,
+    baselines_differ,
+    counted,
+    outcome,
+    per_seed,
+    results,
+    task_axes,
+    updates_made,
+)
 from study.report.measures.parts import Part, alike, deviations, parts_of, settings_of
 from study.report.measures.regimes import (
     ALIKE,
@@ -83,6 +92,7 @@ __all__ = [
     "Part",
     "alike",
     "at_longest",
+    "baselines_differ",
     "by_setting",
     "comparable",
     "comparisons_of",
@@ -120,6 +130,7 @@ __all__ = [
     "starts",
     "steps",
     "symbol_of",
+    "task_axes",
     "theory_critical",
     "trained",
     "turning_theory",

@@ -13,7 +13,7 @@ import pandas as pd
 
 from study.report import statistics
 from study.report.measures.coded import coded, combinations, in_common, refined, telling
-from study.report.measures.outcomes import log10
+from study.report.measures.outcomes import log10, task_axes
 from study.report.measures.parts import Part
 from study.report.measures.selection import IN_PLACE_OF, OF_CELLS, SCALES, TRAINING, grouped, varying_codes
 from study.report.words import ordered
@@ -240,10 +240,14 @@ def comparisons_of(part: Part) -> list[Comparison]:
     All are compared in the mean over the other axes. Starts are compared at every single setting too, because an effect may have
     another sign there. So are trained runs along the axis that the study asks about, and along an axis of two values.
     More tests would cost all of them their power.
+
+    Results of tasks of unequal difficulty are not compared: with more blanks to copy, every network is right more often.
     """
     compared = []
-    measured = [(measure, Matching(runs, part.trains)) for measure, runs in _measured(part)]
+    every = [(measure, Matching(runs, part.trains)) for measure, runs in _measured(part)]
+    unequal = task_axes(part.runs) if part.trains else []
     for axis in part.axes:
+        measured = [(name, own) for name, own in every if axis not in unequal or not name.startswith("held_out")]
         if not part.trains and axis in (*SCALES, "sequence_length"):
             continue
         values = comparable(part.compared, axis)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from study.report import statistics
 from study.report.measures.selection import trained
 
+OF_TASK = ("sequence_length", "loss_at", "input_size")  # settings that make another task of a task
+UNEQUAL = 0.01  # relative difference of baselines from which two tasks are not equally hard
 WORST = 10.0  # times the loss of a prediction that has learnt nothing: no loss counts as more, and a run that broke down with as much
 
 
@@ -27,6 +31,17 @@ def results(runs: pd.DataFrame) -> pd.DataFrame:
     result = achieved.where(~broken, baseline).where(classified, loss).astype(float)
     beyond = ~classified & ~broken & (achieved > loss)
     return runs.assign(metric=metric, broken=broken, result=result, baseline=baseline, beyond=beyond)
+
+
+def baselines_differ(runs: pd.DataFrame, axes: Sequence[str] = OF_TASK) -> bool:
+    """Whether settings of one task have different baselines, as lags of copy memory have; seeds alone do not count."""
+    by_setting = runs.groupby(list(axes), dropna=False)["baseline"].mean()
+    return bool(len(by_setting) > 1 and by_setting.max() - by_setting.min() > UNEQUAL * abs(by_setting.max()))
+
+
+def task_axes(runs: pd.DataFrame) -> list[str]:
+    """The settings that change what is achieved without learning. Their values are tasks of unequal difficulty, whose results are not compared."""
+    return [axis for axis in OF_TASK if baselines_differ(runs, [axis])]
 
 
 def counted(loss: pd.Series, baseline: pd.Series, broken: pd.Series) -> pd.Series:

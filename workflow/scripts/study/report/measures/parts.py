@@ -11,7 +11,7 @@ import pandas as pd
 
 from study.report.measures.outcomes import per_seed, results
 from study.report.measures.selection import TRAINING, at_longest, grouped, number_axis, starts, varied, where
-from study.report.words import ordered
+from study.report.words import SWEEP, ordered
 
 # Where several settings of the training vary, the first of these is what the study asks about, and has the columns of the table.
 ASKED_FIRST = (
@@ -130,11 +130,22 @@ def settings_of(
 ) -> dict[str, Any]:
     """These settings of a part's networks, and what tells them from ``networks`` of other sweeps that have all of these, too.
 
+    Where these settings leave open what the part's own sweep varies, an axis of another sweep does not name it. The mean over input
+    scales, at B = 16 throughout, was read as one of B. The sweep's name does, as ``SWEEP``.
+
     Args:
         apart: what tells the study's networks apart. What is null in this part cannot be told.
         always: those that are told in any case, if the part has one value of them.
     """
     own = {axis: part.runs[axis].iloc[0] for axis in apart if part.runs[axis].nunique(dropna=False) == 1}
+    over_its_axis = set(chosen) < {axis for axis in part.axes if axis != "sequence_length"}
+    of_others = [
+        axis for axis in own if over_its_axis and axis not in always and _varies_within_a_sweep(networks, axis)
+    ]
+    own = {
+        **{axis: value for axis, value in own.items() if axis not in of_others},
+        **{axis: own[axis] for axis in of_others},
+    }
     own = {axis: value for axis, value in own.items() if not pd.isna(value)}
     told = {
         **{axis: value for axis, value in own.items() if axis in always and axis not in chosen},
@@ -144,6 +155,14 @@ def settings_of(
     rivals = where(networks, **{axis: value for axis, value in told.items() if axis in networks})
     for axis, value in own.items():
         like = where(rivals, **{axis: value})
-        if axis not in told and len(like) < len(rivals):
-            told, rivals = {axis: value, **told}, like
+        if axis in told or len(like) == len(rivals):
+            continue
+        if axis in of_others:
+            return {**told, SWEEP: part.sweep}
+        told, rivals = {axis: value, **told}, like
     return told
+
+
+def _varies_within_a_sweep(networks: pd.DataFrame, axis: str) -> bool:
+    """Whether some sweep has networks with several values of an axis."""
+    return bool((networks.groupby("sweep")[axis].nunique(dropna=False) > 1).any())

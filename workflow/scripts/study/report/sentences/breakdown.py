@@ -71,5 +71,6 @@ def truncation_sentence(runs: pd.DataFrame, updates: pd.DataFrame) -> str:
     if not first:
         return ""
     later = f" It changes that of the last update by {listed(last)}." if last else ""
-    several = truncated.groupby("truncation")["run_key"].nunique().max() > 1
-    return f"{'In the median over the runs, t' if several else 'T'}runcation to k steps changes the gradient of the first update by {listed(first)} of its norm.{later}"
+    several = truncated.groupby("truncation").size().max() > 1
+    start = "In the median over the runs, truncation" if several else "Truncation"
+    return f"{start} to k steps changes the gradient of the first update by {listed(first)} of its norm.{later}"

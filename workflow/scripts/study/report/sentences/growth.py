@@ -208,6 +208,9 @@ def _growth_size(part: measures.Part, comparison: measures.Comparison, sign: flo
 def _growth_by_setting(part: measures.Part, axis: str, singly: list[measures.Comparison]) -> str:
     """The difference of two values at each of a few settings, which may have other signs."""
     a, b = singly[0].a, singly[0].b
+    different = [each for each in singly if each.differences.map(unrounded).any()]
+    same = [name_of(each.fixed) for each in singly if not each.differences.map(unrounded).any()] if different else []
+    singly = different or singly  # a difference of nothing has no interval
     words = [f"{_growth_size(part, each, 1.0, over=False)} for {name_of(each.fixed)}" for each in singly]
     clear = [name_of(each.fixed) for each in singly if each.clear]
     few_seeds = all(each.verdict == "few" for each in singly)
@@ -215,14 +218,21 @@ def _growth_by_setting(part: measures.Part, axis: str, singly: list[measures.Com
     verdict = "All of these are clear." if clear else "In no setting is the difference clear."
     if 0 < len(clear) < len(singly):
         verdict = f"Of these, the difference is clear for {few(clear)}."
+    if len(singly) == 1:
+        verdict = f"The difference is {'' if clear else 'not '}clear."
     if few_seeds:
-        verdict = f"With fewer than {spelled(statistics.FEWEST_SEEDS)} seeds, none of these can be clear."
+        verdict = f"With fewer than {spelled(statistics.FEWEST_SEEDS)} seeds, {'none of these' if len(singly) > 1 else 'it'} can{'' if len(singly) > 1 else 'not'} be clear."
     largest = max(singly, key=lambda each: abs(each.effect.value))
     decades, size = decades_words(part, largest, a, b)
     text = f"Growth rate per step back, {named(axis, a)} minus {named(axis, b)}: {itemized(words)}.{averaged} {verdict}"
     if decades * largest.effect.value < 0:
-        return f"{text} With the ends of the sequence, that of {name_of(largest.fixed)} makes {size}."
-    return f"{text} The largest difference makes {size}." if size else text
+        text += f" With the ends of the sequence, that of {name_of(largest.fixed)} makes {size}."
+    elif size:
+        text += f" {'The largest difference' if len(singly) > 1 else 'It'} makes {size}."
+    if not same:
+        return text
+    why = " by construction: it is that of the forward cell" if axis == "bidirectional" else ", network by network"
+    return f"{text} For {few(same)} the growth rate is the same{why}."
 
 
 def _stays(part: measures.Part, axis: str, values: list[Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from study.report import measures
 from study.report.findings import Study
+from study.report.phrases import key_of
 from study.report.sentences.theory import clearly_off
 from study.report.words import (
     LONGEST_TITLE,
@@ -30,15 +31,6 @@ from study.report.words import (
 
 LN2 = math.log(2.0)
 ALIKE = 1e-3  # relative: numbers that differ by less are one
-
-
-THEORIES = {
-    "operating point": "the operating point",
-    "mean field": "mean field",
-    "dynamic mean field": "dynamic mean field",
-    "law at rest": "the law at rest",
-    "linear law": "the linear law",
-}
 ROUNDING = 1e-9
 
 
@@ -124,7 +116,7 @@ def turning_headline(study: Study) -> str:
 
 def extremes_headline(study: Study) -> str:
     """The settings with the highest and with the lowest mean rate."""
-    mean_rates: list[tuple[float, str, dict[str, Any]]] = []
+    mean_rates: list[tuple[float, str, dict[str, Any], dict[str, Any]]] = []  # value, in words, settings, address
     several = False
     everywhere = measures.varied(study.networks, measures.TRAINING)  # what tells a sweep whose own settings do not vary
     where: dict[str, Any] = {}
@@ -137,29 +129,43 @@ def extremes_headline(study: Study) -> str:
                 value = float(known.mean())
                 settings = {axis: setting for axis, setting in chosen.items() if axis != "sequence_length"}
                 named = study.settings_of(part, settings) or {axis: runs[axis].iloc[0] for axis in everywhere}
-                mean_rates.append((value, marked(signed(unrounded(value), 2), "mean_growth", value, **where), named))
+                mean_rates.append(
+                    (value, marked(signed(unrounded(value), 2), "mean_growth", value, **where), named, where)
+                )
     if not mean_rates:
         return "Every gradient of this study is exactly zero, or not a number, on its way back."
-    low, high = (shared_name(mean_rates, end) for end in (min, max))
-    (_, lowest, _), (_, highest, _) = (end(mean_rates, key=lambda rate: rate[0]) for end in (min, max))
+    low, high = (shared_name([each[:3] for each in mean_rates], end) for end in (min, max))
+    (_, lowest, *_), (_, highest, *_) = (end(mean_rates, key=lambda rate: rate[0]) for end in (min, max))
     if len(mean_rates) == 1:
         return _each_step(mean_rates[0][0], several, **where)
     growth = f"{_at_longest(study)}rowth per step back is"
     if plain(lowest) == plain(highest):
         return f"{growth} about {lowest} in every kind of network."
+    if _may_be_chance(study, *(end(mean_rates, key=lambda rate: rate[0])[3] for end in (min, max))):
+        return f"{growth} between {lowest} and {highest} in every kind of network, without a clear difference."
     text = f"{growth} lowest for {low}, {lowest}, and highest for {high}, {highest}."
     return text if len(plain(text)) <= LONGEST_TITLE else f"{growth} between {lowest} and {highest}."
 
 
+def _may_be_chance(study: Study, low: Mapping[str, Any], high: Mapping[str, Any]) -> bool:
+    """Whether two kinds of network of one sweep, by their addresses, differ in nothing that makes a clear difference anywhere.
+
+    Where seeds are too few for any difference to be clear, and between sweeps, nothing is tested.
+    """
+    part = next(part for part in study.start_parts if part.sweep == low["sweep"])
+    axes = [axis for axis in low if key_of(low[axis]) != key_of(high.get(axis))]
+    tested = [each for axis in axes for each in study.of(part, axis, "growth_rate")]
+    return "sweep" not in axes and bool(tested) and all(each.verdict == "none" for each in tested)
+
+
 def _at_longest(study: Study) -> str:
-    """At T = 100, g; G where lengths are no question."""
+    """At T = 100, g; where sweeps end at different lengths, At the longest T of each sweep, g; G where lengths are no question."""
     lengths = {int(part.compared["sequence_length"].max()) for part in study.start_parts}
-    asked = any(part.column == "sequence_length" for part in study.start_parts)
-    return (
-        f"At T = {marked_count(lengths.pop(), 'setting', axis='sequence_length')}, g"
-        if asked and len(lengths) == 1
-        else "G"
-    )
+    if not any(part.column == "sequence_length" for part in study.start_parts):
+        return "G"
+    if len(lengths) > 1:
+        return "At the longest T of each sweep, g"
+    return f"At T = {marked_count(lengths.pop(), 'setting', axis='sequence_length')}, g"
 
 
 def shared_name(told: list[tuple[float, str, dict[str, Any]]], end: Callable[..., Any]) -> str:
@@ -203,31 +209,6 @@ def clear_deviations(study: Study) -> str:
             of = f" for {name_of(told)}" if told else ""
             deviations.append(f"{middle} a step{of} (95 % interval {low} to {high})")
     return f"Measured and predicted growth clearly differ, by {few(deviations, 3)}." if deviations else ""
-
-
-def prediction_sentences(networks: pd.DataFrame) -> list[str]:
-    """What the prediction is, of how many networks; and how many of them have another end that mean field allows."""
-    counts = networks["predicted_by"].value_counts()
-    order = [name for name in THEORIES if name in counts]
-    shares = [
-        f"by {THEORIES[name]} for {marked_count(int(counts[name]), 'predicted_by', predicted_by=name)}"
-        for name in order
-    ]
-    rest = int(networks["predicted_by"].isna().sum())
-    everywhere = len(order) == 1 and not rest
-    total = marked_count(len(networks), "networks_at_longest")
-    have = "has" if rest == 1 else "have"
-    without = f" The other {marked_count(rest, 'unpredicted')} {have} no prediction." if rest else ""
-    sentences = [f"Of {total} networks, the rate is predicted {listed(shares)}.{without}"] if shares else []
-    if everywhere:
-        sentences = [
-            f"The rate is predicted by {THEORIES[order[0]]}{'' if len(networks) == 1 else ', in every network'}."
-        ]
-    both = int(networks["bistable"].fillna(False).astype(bool).sum())
-    if both:
-        of = "this network" if len(networks) == 1 else f"{marked_count(both, 'bistable')} of the networks"
-        sentences.append(f"For {of}, mean field has a second solution, which a network may reach from large states.")
-    return sentences
 
 
 def window_sentence(networks: pd.DataFrame) -> str:

@@ -174,17 +174,17 @@ def forgetting_sentence(part: measures.Part) -> str:
     start = f"where {'it' if len(known) == 1 else 'they'} started"
     forgets, stays = _radii_by_kind(part, runs, forget=True), _radii_by_kind(part, runs, forget=False)
     every = f"at every {measures.symbol_of(str(part.column))}" if set(forgets) | set(stays) > {"all"} else ""
-    if set(forgets) == {"all"} and len(known) == len(runs) and (everywhere or which):
+    if (known["correlation"] == 1.0).all() and len(known) == len(runs) and (everywhere or which):
         text = f"By mean field, {'every' if len(known) > 1 else 'the'} {which}network{others} forgets where it started."
         others = ""  # it is said
     elif not forgets and not stays:  # at every radius some do
         text = ""
     elif not stays:
-        text = f"By mean field, {whose[0]} {start} {_places(forgets, every)}."
+        text = f"By mean field, {whose[0]} {start}{_places(forgets, every)}."
     elif not forgets:
-        text = f"By mean field, {whose[1]} {start} {_places(stays, every)}."
+        text = f"By mean field, {whose[1]} {start}{_places(stays, every)}."
     else:
-        text = f"By mean field, networks forget where they started {_places(forgets, every)}. They do not {_places(stays, every)}."
+        text = f"By mean field, networks forget where they started{_places(forgets, every)}. They do not{_places(stays, every)}."
     return (text + _apart(part, known) + _slowest(part, known, others)).strip()
 
 
@@ -207,13 +207,14 @@ def _radii_by_kind(part: measures.Part, runs: pd.DataFrame, forget: bool) -> dic
 
 
 def _places(by_words: Mapping[str, list[str]], every: str) -> str:
-    """at every ρ for relu and at ρ from 0.5 to 1.2 for tanh. ``every``: what is said of all radii, nothing where no others are told of."""
+    """at every ρ for relu and at ρ from 0.5 to 1.2 for tanh, with a space before; empty where no place is told from another. ``every``: what is said of all radii, nothing where no others are told of."""
     phrases = []
     for words, names in by_words.items():
         kinds = few([name for name in names if name], 3) if any(names) else ""
         at = every if words == "all" else f"at {words}"
         phrases.append(" ".join(each for each in (at, f"for {kinds}" if kinds else "") if each))
-    return listed(phrases)
+    places = [each for each in phrases if each]
+    return f" {listed(places)}" if places else ""
 
 
 def _apart(part: measures.Part, known: pd.DataFrame) -> str:

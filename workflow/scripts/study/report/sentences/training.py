@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,6 @@ import pandas as pd
 
 from study.report import measures, statistics
 from study.report.phrases import (
-    baselines_differ,
     between,
     bracketed,
     count_of,
@@ -41,6 +42,7 @@ from study.report.words import (
 )
 from study.settings import described_axes
 
+MOST_TASKS = 3  # of unequal difficulty, of which each has its sentence
 ROUNDING = 1e-12  # means of the same results in another order
 
 
@@ -58,33 +60,81 @@ def learnt_sentence(part: measures.Part) -> str:
             return f"On {task_of(part)}, the one run does not come to the end of its training: it breaks down at a value that is not finite."
         every = every_run(len(runs), "trained_runs", sweep=part.sweep, **part.fixed)
         return f"On {task_of(part)}, no run comes to the end of its training: {every} break down at a value that is not finite."
-    sign = 1.0 if metric == "held_out_accuracy" else -1.0
+    if axes := measures.task_axes(runs):
+        return _learnt_by_task(part, axes)
+    best = _best_setting(part, runs)
+    text = f"On {task_of(part)}, training reaches {_called(metric)} {best.value}"
+    if best.settings > 1:
+        count = count_of(best.settings, "settings_trained", sweep=part.sweep, **part.fixed)
+        text = f"On {task_of(part)}, the best mean {_called(metric)} of {count} settings is {best.value}, for {few(best.leaders)}"
+    least = marked(writer_of(metric)(best.baseline), "baseline", best.baseline, **where_of(part))
+    return f"{text}. {capital(knows_nothing(part))} gets {least}{best.not_beaten}."
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The setting with the best mean result: the result in words, the names of those that have it, and of how many settings it is the best.
+
+    ``baseline`` is what is achieved without learning, ``not_beaten`` what is said where no setting achieves more.
+    """
+
+    value: str
+    leaders: list[str]
+    settings: int
+    baseline: float
+    not_beaten: str
+
+
+def _best_setting(part: measures.Part, runs: pd.DataFrame, aside: Sequence[str] = ()) -> _Best:
+    """Of some of a part's runs, not all of which broke down. ``aside``: axes that are told already."""
+    metric = str(runs["metric"].iloc[0])
+    sign, write = 1.0 if metric == "held_out_accuracy" else -1.0, writer_of(metric)
     settings = measures.grouped(runs, part.axes)
     groups = [(own, rows) for own, rows in settings if not rows["broken"].all()]  # without a result none is the best
     outcomes = [measures.outcome(rows).value for _, rows in groups]
     chosen, best = max(zip(groups, outcomes, strict=True), key=lambda each: sign * each[1])[0]
-    mean_result, where, write = measures.outcome(best), where_of(part, chosen), writer_of(metric)
-    differ = baselines_differ(runs)
-    compared_with = best if differ else runs
-    baseline = float(compared_with["baseline"].mean())
-    seeds = best["seed"].nunique()
+    mean_result, where, seeds = measures.outcome(best), where_of(part, chosen), best["seed"].nunique()
     value = marked(write(mean_result.value), "outcome", mean_result.value, **where) + bracketed(
         interval_words(mean_result, write, "outcome", **where),
         count_of(seeds, "seeds_trained", **where) + (" seeds" if seeds > 1 else " seed"),
     )
-    text = f"On {task_of(part)}, training reaches {_called(metric)} {value}"
-    if len(settings) > 1:
-        count = count_of(len(settings), "settings_trained", sweep=part.sweep, **part.fixed)
-        leaders = [
-            name_of(own)
-            for (own, _), each in zip(groups, outcomes, strict=True)
-            if math.isclose(each, mean_result.value, rel_tol=ROUNDING)
-        ]
-        text = f"On {task_of(part)}, the best mean {_called(metric)} of {count} settings is {value}, for {few(leaders)}"
-    least = marked(write(baseline), "baseline", baseline, **(where if differ else where_of(part)))
+    leaders = [
+        name_of({axis: setting for axis, setting in own.items() if axis not in aside})
+        for (own, _), each in zip(groups, outcomes, strict=True)
+        if math.isclose(each, mean_result.value, rel_tol=ROUNDING)
+    ]
+    baseline = float(runs["baseline"].mean())
     beaten = sign * mean_result.value > sign * baseline
-    no_more = "" if beaten else ", which no setting beats" if len(settings) > 1 else ", which it does not beat"
-    return f"{text}. {capital(knows_nothing(part))} gets {least}{' there' if differ else ''}{no_more}."
+    not_beaten = "" if beaten else ", which no setting beats" if len(settings) > 1 else ", which it does not beat"
+    return _Best(value, leaders, len(settings), baseline, not_beaten)
+
+
+def _learnt_by_task(part: measures.Part, axes: Sequence[str]) -> str:
+    """The same of every task of unequal difficulty, of many of the first and the last: the best result of one is no better than that of another."""
+    metric = str(part.runs["metric"].iloc[0])
+    kinds = measures.grouped(part.runs, list(axes))
+    told = kinds if len(kinds) <= MOST_TASKS else [kinds[0], kinds[-1]]
+    sentences: list[str] = []
+    for chosen, runs in told:
+        on = "" if sentences else f"on {task_of(part)}, "
+        if runs["broken"].all():
+            sentences.append(capital(f"{on}with {_named_all(chosen)}, no run comes to the end of its training."))
+            continue
+        best = _best_setting(part, runs, axes)
+        of = "the best mean " if best.settings > 1 else ""
+        leaders = f", for {few(best.leaders, 3)}" if best.settings > 1 else ""
+        least = marked(writer_of(metric)(best.baseline), "baseline", best.baseline, **where_of(part, chosen))
+        sentences.append(
+            f"{capital(f'{on}with {_named_all(chosen)}, {of}{_called(metric)}')} is {best.value}{leaders}. "
+            f"{capital(knows_nothing(part))} gets {least} there{best.not_beaten}."
+        )
+    names = listed(plural_of(axis) for axis in axes)
+    return f"{' '.join(sentences)} Results of different {names} are not compared: without learning they differ already."
+
+
+def _named_all(chosen: Mapping[str, Any]) -> str:
+    """T = 10, or T = 10 and loss at every step: settings behind a preposition."""
+    return listed(named(axis, value) for axis, value in chosen.items())
 
 
 def few_seeds_sentence(part: measures.Part, pooled: list[measures.Comparison]) -> str:

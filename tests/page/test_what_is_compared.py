@@ -1,0 +1,87 @@
+"""Which results the page compares, and that headline and table agree on it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.page.frames import regressed, trained
+from tests.page.test_unusual_trainings import headline, sentences, verdicts
+
+SEEDS = range(6)
+
+
+def noisy(level: float, spread: float, seed: int, column: int) -> float:
+    """A result: ``level``, and noise that another column does not share."""
+    return level + spread * float(np.random.default_rng([seed, column]).uniform(-1.0, 1.0))
+
+
+def test_a_clear_difference_that_leads_the_headline_leads_the_cell() -> None:
+    """The headline said that adagc:1.05 is clearly better than adaptive:0.01, the cell "no clear difference" against no clipping."""
+    rules = [
+        "none", "norm:10.0", "norm:1.0", "norm:0.1", "value:0.1", "value:0.01", "adaptive:0.1", "adaptive:0.01", "adagc:1.05", "signal:0.01"
+    ]  # fmt: skip
+    levels = {"adaptive:0.01": (0.2, 0.01), "adagc:1.05": (0.5, 0.01), "none": (0.35, 0.3), "signal:0.01": (0.35, 0.3)}
+    runs = [
+        trained(noisy(*levels.get(rule, (0.35, 0.3)), seed, i), clipping=rule, seed=seed)
+        for i, rule in enumerate(rules) for seed in SEEDS
+    ]  # fmt: skip
+    assert headline(runs) == "On digits, adagc:1.05 is clearly better than adaptive:0.01."
+    (verdict,) = verdicts(runs)
+    first, _, others = verdict.partition("; no clear difference: ")
+    assert first.startswith("adagc:1.05 better than adaptive:0.01: +")
+    assert "against no clipping: +" in others
+
+
+def test_a_clear_difference_between_others_than_the_best_is_told() -> None:
+    """The best mean may be that of a value with a wide spread, and differ clearly from none."""
+    results = {"sgd": (0.3,) * 6, "adam": (0.5,) * 6, "momentum": (0.05, 1.0, 0.2, 0.95, 0.1, 1.0)}
+    runs = [
+        trained(noisy(level, 0.01, seed, i), optimizer=name, seed=seed)
+        for i, (name, own) in enumerate(results.items()) for seed, level in enumerate(own)
+    ]  # fmt: skip
+    assert headline(runs) == "On digits, adam is clearly better than sgd."
+    (verdict,) = verdicts(runs)
+    assert verdict.startswith("adam better than sgd: +20") and "; no clear difference: momentum against" in verdict
+
+
+def blanks(T: int) -> dict[str, float]:
+    """What is right without learning: a longer sequence has more blanks."""
+    return {"baseline_accuracy": 0.5 + 0.02 * T, "baseline_loss": 1.5}
+
+
+def test_results_of_tasks_of_unequal_difficulty_are_not_compared() -> None:
+    """ "On copy_memory, T = 8 is clearly better than T = 2": it has more blanks. Beyond naming the commonest class, T = 2 was ahead."""
+    runs = [
+        trained(0.5 + 0.02 * T + (0.04 if T == 2 else 0.01) + 0.001 * seed, seed=seed, cell=cell, sequence_length=T) | blanks(T)
+        for cell in ("vanilla", "gru") for T in (2, 8) for seed in SEEDS
+    ]  # fmt: skip
+    assert headline(runs) == "On digits, vanilla and gru give the same results."
+    text = " ".join(sentences(runs))
+    assert "T = 8 learns better" not in text and "clearly better in" not in text
+    assert (
+        "On digits, with T = 2, the best mean held-out accuracy is 58 % (58 % to 58 %; 6 seeds), for vanilla and gru. "
+        "Always naming the commonest class gets 54 % there. With T = 8, the best mean held-out accuracy is 67 %" in text
+    )
+    assert "Results of different sequence lengths are not compared: without learning they differ already." in text
+    alone = [run for run in runs if run["cell"] == "gru"]
+    assert headline(alone) == (
+        "On digits, results of different sequence lengths are not compared, because they differ without learning."
+    )
+    assert verdicts(alone) == ["not compared: they differ without learning"]
+
+
+def test_lengths_of_equal_difficulty_are_compared() -> None:
+    """The baseline of digits is the same whatever T is: there a length may be better."""
+    runs = [trained(0.5 + 0.1 * (T == 8) + 0.001 * s, seed=s, sequence_length=T) for T in (2, 8) for s in SEEDS]
+    assert headline(runs) == "On digits, T = 8 is clearly better than T = 2."
+
+
+def test_losses_of_unequal_tasks_are_not_compared() -> None:
+    """The mean of more inputs is nearer to zero, so its loss is smaller before anything is learnt."""
+    runs = [
+        regressed(0.5 / T * (1.0 + 0.01 * s), seed=s, sequence_length=T, optimizer=name) | {"baseline_loss": 1.0 / T}
+        for T in (2, 8) for name in ("adam", "sgd") for s in SEEDS
+    ]  # fmt: skip
+    text = " ".join(sentences(runs))
+    assert "with T = 8, the best mean held-out loss is 0.064" in text.lower().replace("t = 8", "T = 8")
+    assert "T = 8 learns better" not in text and "T = 2" not in headline(runs)
