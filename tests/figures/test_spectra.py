@@ -247,7 +247,7 @@ def test_what_is_said_of_one_network_is_no_median(make_study: Any) -> None:
     )
     text = " ".join(map(plain, facts["claims"]))
     assert "Henrici's departure from a normal matrix, in parts of its norm: 0.7." in text
-    assert "Powers of this matrix stretch more than ρ alone would: 2.5 times at power 132." in text
+    assert "Powers of this matrix stretch more than ρ alone would: 2.5 times at power k = 132." in text
     assert "Of 1 network in which every direction shrinks in the end, 1 first stretches some direction" in text
     assert "more. It grows 2.9-fold before" in text and "median" not in text
 

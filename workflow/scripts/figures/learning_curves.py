@@ -473,7 +473,7 @@ def _curves(ax: Axes, panel_curves: pd.DataFrame, paint: dict[str, tuple[Any, st
         for i, (line, hue) in enumerate(zip(ax.lines[-len(present) :], present, strict=True)):
             line.set_gid(f"loss {hue}")
             first = i * points // len(present)  # marks of two lines at one update would hide each other
-            line.set_markevery((first % len(line.get_xdata()), points))
+            line.set_markevery((first % np.size(line.get_xdata()), points))
     for hue in present:
         rows = panel_curves[panel_curves["hue"] == hue].sort_values("update")
         _marks(ax, rows, paint[hue][0], low, high)

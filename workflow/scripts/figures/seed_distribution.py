@@ -42,9 +42,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
         return pd.DataFrame()
     scale = measures.scale_of(runs)
     axes = [axis for axis in measures.varied(runs, measures.TRAINING) if axis not in (scale, "sequence_length")]
-    runs = facets.panels(runs, axes).assign(
-        scale=lambda shown: shown[scale], scaled_by=scale, steps=measures.steps(runs)
-    )
+    runs = facets.panels(runs, axes).assign(scale=lambda shown: shown[scale], scaled_by=scale, steps=measures.steps)
     runs["known"] = runs["growth_rate"].where(np.isfinite(runs["growth_rate"].astype(float)))
     networks = runs.groupby(SETTING, observed=True, dropna=False)["known"]
     runs["mean"], runs["spread"] = networks.transform("mean"), networks.transform("std").map(unrounded)
