@@ -974,3 +974,12 @@ def test_every_length_has_its_own_loss_without_memory() -> None:
     alike = learning_curves._baselines(rows.assign(baseline_loss=[0.8, 0.81, 0.79]))
     assert alike.to_dict() == {"": pytest.approx(0.8)}
     assert learning_curves._baselines(rows.assign(baseline_loss=math.nan)).empty
+
+
+def test_a_baseline_of_zero_leaves_a_scale() -> None:
+    """Held-out sequences of one class have a loss of zero without learning, which no logarithmic scale has: the figure failed."""
+    part = pd.DataFrame({"baseline_loss": [0.0, 0.0], "panel": ["all", "all"]})
+    medians = pd.DataFrame({"panel": ["all", "all"], "middle": [0.5, 0.1]})
+    low, high = learning_curves.limits(part, medians)
+    assert 0 < low < 0.1 and high > 0.5
+    assert learning_curves.limits(part, medians[:0]) == (0.1, 1.0)

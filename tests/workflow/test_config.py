@@ -353,7 +353,7 @@ def test_training_that_a_gpu_slows_down_is_named(config: dict[str, Any], device:
     config["device"] = device
     assert len(told()) == (device != "cpu")
     assert device == "cpu" or told()[0].startswith(f"device: {device}: training goes run by run")
-    config["sweeps"]["clipping"]["grid"]["hidden_size"] = [12, 512]
+    config["sweeps"]["clipping"]["grid"]["hidden_size"] = [12, 256]
     assert not told()
     config["sweeps"]["clipping"]["grid"] |= {"hidden_size": 12, "updates": 0}
     assert not told()

@@ -409,6 +409,7 @@ def limits(part: pd.DataFrame, medians: pd.DataFrame) -> tuple[float, float]:
     baseline = part["baseline_loss"].dropna()
     own = medians[medians["panel"].isin(part["panel"].unique())]
     middle = own["middle"][np.isfinite(own["middle"]) & (own["middle"] > 0)]
+    baseline = baseline[baseline > 0]  # of held-out sequences of one class it is zero, which no logarithmic scale has
     known = [*middle, *baseline]
     if not known:
         return 0.1, 1.0

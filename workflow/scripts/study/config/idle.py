@@ -18,7 +18,7 @@ from study.plan import as_list, shared_runs, size_of
 from study.settings import axis_defaults, steps_of
 
 LENIENT = 1e-2  # a tolerance beyond it checks next to nothing
-FILLS_A_GPU = 512  # hidden units from which training is faster there than on a core (docs/benchmarks.md; at 256 it was as fast, or slower)
+FILLS_A_GPU = 256  # hidden units; with fewer, training is faster on a core (docs/benchmarks.md)
 # Settings of training that show at the first gradient already: it is clipped, truncated and regularised even if nothing trains.
 _SHOW_UNTRAINED = ("updates", "clipping", "truncation", "omega")
 

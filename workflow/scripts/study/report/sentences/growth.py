@@ -221,7 +221,8 @@ def _growth_by_setting(part: measures.Part, axis: str, singly: list[measures.Com
     if len(singly) == 1:
         verdict = f"The difference is {'' if clear else 'not '}clear."
     if few_seeds:
-        verdict = f"With fewer than {spelled(statistics.FEWEST_SEEDS)} seeds, {'none of these' if len(singly) > 1 else 'it'} can{'' if len(singly) > 1 else 'not'} be clear."
+        none_can = "none of these can be clear" if len(singly) > 1 else "it cannot be clear"
+        verdict = f"With fewer than {spelled(statistics.FEWEST_SEEDS)} seeds, {none_can}."
     largest = max(singly, key=lambda each: abs(each.effect.value))
     decades, size = decades_words(part, largest, a, b)
     text = f"Growth rate per step back, {named(axis, a)} minus {named(axis, b)}: {itemized(words)}.{averaged} {verdict}"

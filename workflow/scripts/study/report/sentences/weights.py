@@ -17,7 +17,7 @@ WORTH_SAYING = 0.05  # of all contributions: less than this works against the gr
 
 @dataclass(frozen=True)
 class Kind:
-    """The networks of one setting, at the longest sequence of their kind: of ``length`` steps.
+    """The networks of one setting, at the longest sequence of their kind: of ``all_steps``.
 
     Attributes:
         steps: the fewest steps that make half of the gradient, the median network.
@@ -28,19 +28,19 @@ class Kind:
     steps: statistics.Interval
     against: statistics.Interval
     networks: int
-    length: int
+    all_steps: int
     name: str
     where: dict[str, Any]
 
     @property
     def share(self) -> float:
         """Of the whole sequence."""
-        return self.steps.value / self.length
+        return self.steps.value / self.all_steps
 
     @property
     def steps_words(self) -> str:
         """5 of 400 steps."""
-        T = marked_count(self.length, "task_steps", **self.where)
+        T = marked_count(self.all_steps, "task_steps", **self.where)
         return f"{marked(number(self.steps.value), 'weight_steps', self.steps.value, **self.where)} of {T} steps"
 
     @property
@@ -118,7 +118,7 @@ def _name(kinds: list[Kind], kind: Kind) -> tuple[str, ...]:
         return unbracketed(kind.name) if len(kinds) > 1 else "", kind.spread_words
     where = {"sweep": kind.where["sweep"]}
     total = marked_count(len(kinds), "weight_settings", **where)
-    count = marked_count(alike, "weight_settings_alike", steps=kind.steps.value, length=kind.length, **where)
+    count = marked_count(alike, "weight_settings_alike", steps=kind.steps.value, length=kind.all_steps, **where)
     return (f"{count} of {total} settings",)
 
 
