@@ -70,7 +70,7 @@ def test_what_it_says_is_the_median_networks(tables: reader.Tables) -> None:
     assert len(kinds) == 8
     low, high = (pick(kinds.values(), key=lambda kind: kind.share) for pick in (min, max))
     for kind, runs in ((low, "tanh"), (high, "relu")):
-        assert kind.networks == 3 and kind.length == 50, runs
+        assert kind.networks == 3 and kind.all_steps == 50, runs
     for kind in (low, high):
         activation, radius = kind.name.split(" (ρ = ")
         own = [
