@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from tests.page.frames import regressed, trained
+from study.report import measures
+from tests.page.frames import frame, regressed, trained
 from tests.page.test_unusual_trainings import headline, sentences, verdicts
 
 SEEDS = range(6)
@@ -79,9 +81,31 @@ def test_lengths_of_equal_difficulty_are_compared() -> None:
 def test_losses_of_unequal_tasks_are_not_compared() -> None:
     """The mean of more inputs is nearer to zero, so its loss is smaller before anything is learnt."""
     runs = [
-        regressed(0.5 / T * (1.0 + 0.01 * s), seed=s, sequence_length=T, optimizer=name) | {"baseline_loss": 1.0 / T}
-        for T in (2, 8) for name in ("adam", "sgd") for s in SEEDS
+        regressed(0.25 / D * (1.0 + 0.01 * s), seed=s, input_size=D, optimizer=name) | {"baseline_loss": 0.5 / D}
+        for D in (2, 8) for name in ("adam", "sgd") for s in SEEDS
     ]  # fmt: skip
     text = " ".join(sentences(runs))
-    assert "with T = 8, the best mean held-out loss is 0.064" in text.lower().replace("t = 8", "T = 8")
-    assert "T = 8 learns better" not in text and "T = 2" not in headline(runs)
+    assert "With D = 8, the best mean held-out loss is 0.032" in text
+    assert "D = 8 learns better" not in text and "D = 2" not in headline(runs)
+
+
+@pytest.mark.parametrize("seeds", [3, 6])
+def test_noise_of_a_baseline_makes_no_other_task(seeds: int) -> None:
+    """Of sequences that are drawn a baseline has 6 % noise a seed: the page called T = 20 and T = 80 of a user's task unequal."""
+    runs = [
+        regressed(0.03 - 0.02 * (T == 80) + 0.0001 * s, seed=s, sequence_length=T) | {"baseline_loss": noisy(0.05, 0.005, s, T)}
+        for T in (20, 80) for s in range(seeds)
+    ]  # fmt: skip
+    by_length = [np.mean([run["baseline_loss"] for run in runs if run["sequence_length"] == T]) for T in (20, 80)]
+    assert abs(by_length[0] / by_length[1] - 1.0) > 0.01  # their means alone would say so
+    assert "not compared" not in " ".join([headline(runs), *verdicts(runs), *sentences(runs)])
+    assert headline(runs) == "On input_mean, T = 80 is clearly better than T = 20." or seeds < 6
+
+
+def test_another_task_is_seen_through_noise_and_other_settings() -> None:
+    """A baseline that depends on two settings overlaps, value by value, though each of them makes another task."""
+    runs = [
+        regressed(0.01, seed=s, sequence_length=T, input_size=D) | {"baseline_loss": noisy(0.5, 0.01, s, T) * T / D}
+        for T in (2, 8) for D in (2, 4) for s in range(6)
+    ]  # fmt: skip
+    assert measures.task_axes(measures.results(frame(runs))) == ["sequence_length", "input_size"]
