@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,44 @@ def test_a_clear_difference_between_others_than_the_best_is_told() -> None:
     assert headline(runs) == "On digits, adam is clearly better than sgd."
     (verdict,) = verdicts(runs)
     assert verdict.startswith("adam better than sgd: +20") and "; no clear difference: momentum against" in verdict
+
+
+def test_headline_and_cell_have_the_same_leader() -> None:
+    """The cell began with the best mean, which is clearly better than one value alone; the headline's leader is better than two."""
+    wide = (0.93, 0.27, 0.93, 0.27, 0.93, 0.93, 0.27, 0.45)  # the best mean, but of a wide spread
+    results = {"sgd": (0.1,) * 8, "rmsprop": (0.4,) * 8, "adam": (0.5,) * 8, "momentum": wide}
+    runs = [
+        trained(noisy(level, 0.01, seed, i), optimizer=name, seed=seed)
+        for i, (name, own) in enumerate(results.items()) for seed, level in enumerate(own)
+    ]  # fmt: skip
+    assert headline(runs) == "On digits, adam is clearly better than rmsprop and sgd."
+    (verdict,) = verdicts(runs)
+    assert re.match(r"adam better than (sgd|rmsprop): .*; momentum better than sgd: ", verdict)
+
+
+def test_of_comparisons_with_the_reference_the_leader_comes_first() -> None:
+    """The headline named norm:1.0, and the cell began with "norm:10.0 better than no clipping"."""
+    levels = {"none": 0.3, "norm:10.0": 0.4, "norm:1.0": 0.6}
+    runs = [
+        trained(noisy(level, 0.01, seed, i), clipping=rule, seed=seed)
+        for i, (rule, level) in enumerate(levels.items()) for seed in range(8)
+    ]  # fmt: skip
+    assert headline(runs) == "On digits, norm:1.0 is clearly better than the other clipping rules."
+    (verdict,) = verdicts(runs)
+    assert re.match(r"norm:1.0 better than no clipping: .*; norm:10.0 better than no clipping: ", verdict)
+
+
+def test_of_values_that_beat_as_many_the_best_leads() -> None:
+    """The headline named the first value in the page's order, the cell the best one."""
+    wide = np.array([0.2, 0.8, 0.2, 0.8, 0.2, 0.8, 0.2, 0.8])
+    results = {"adam": [0.5] * 8, "momentum": [0.4] * 8, "rmsprop": wide + 0.15, "sgd": wide}
+    runs = [
+        trained(noisy(level, 0.01, seed, i), optimizer=name, seed=seed)
+        for i, (name, own) in enumerate(results.items()) for seed, level in enumerate(own)
+    ]  # fmt: skip
+    assert headline(runs) == "On digits, rmsprop is clearly better than sgd."
+    (verdict,) = verdicts(runs)
+    assert verdict.startswith("rmsprop better than sgd: ")
 
 
 def blanks(T: int) -> dict[str, float]:
