@@ -112,6 +112,22 @@ def test_results_of_tasks_of_unequal_difficulty_are_not_compared() -> None:
     assert verdicts(alone) == ["not compared: they differ without learning"]
 
 
+@pytest.mark.parametrize(("lengths", "sizes", "says"), [
+    ((2, 4, 8), (1,), ""), ((2, 4, 6, 8), (1,), "The tables have the others."), ((2, 8), (1, 2), "The tables have the others."),
+])  # fmt: skip
+def test_results_that_are_left_out_are_said_to_be(lengths: tuple[int, ...], sizes: tuple[int, ...], says: str) -> None:
+    """Of four tasks the page told the first and the last, as if there were no others."""
+    runs = [
+        regressed(0.01 * T / D + 0.001 * s, seed=s, sequence_length=T, input_size=D) | {"baseline_loss": 0.1 * T / D}
+        for T in lengths for D in sizes for s in SEEDS
+    ]  # fmt: skip
+    text = " ".join(sentences(runs))
+    told = re.findall(r"ith T = (\d)", text)
+    assert told == (["2", "8"] if says else ["2", "4", "8"])
+    assert f" {says} Results of different".replace("  ", " ") in text
+    assert says or "The tables have" not in text
+
+
 def test_lengths_of_equal_difficulty_are_compared() -> None:
     """The baseline of digits is the same whatever T is: there a length may be better."""
     runs = [trained(0.5 + 0.1 * (T == 8) + 0.001 * s, seed=s, sequence_length=T) for T in (2, 8) for s in SEEDS]
