@@ -117,6 +117,11 @@ class InputMean(GeneratedTask):
         x = stream(self.seed, name, index).standard_normal((self.T, size, self.input_size))
         return Batch(x, self.at(self.loss_at, x.mean(axis=-1, keepdims=True)))
 
+    @property
+    def baseline(self) -> float:
+        """½ Var(mean) = ½ · 1/D, of the guess 0, whatever T is. That of the sequences drawn has a noise of several percent."""
+        return 0.5 / self.input_size
+
 
 def one_hot(symbols: np.ndarray, kinds: int) -> np.ndarray:
     """Symbols 0 … kinds - 1 of any shape (…) as (…, kinds): 1 in the place of the symbol, else 0."""

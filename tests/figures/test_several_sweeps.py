@@ -284,6 +284,18 @@ def test_a_mean_over_a_sweep_is_not_named_by_what_another_sweep_varies(make_stud
     assert tables.study.settings_of(part, {"input_scale": 3.0}) == {"input_scale": 3.0}
 
 
+def test_a_network_that_two_sweeps_share_leaves_both_their_axes(make_study: Any) -> None:
+    """ "By −0.3 a step for B = 16": the sweep of batches had B = 16 in common with that of scales, and seemed to vary nothing."""
+    common = PROPAGATION | {"sequence_length": 20, "predicted": -0.1}
+    scales = grid(**common, input_scale=[0.1, 1.0, 30.0], batch_size=16, seed=SEEDS, sweep="ascales")
+    scales = [run | {"rate": -0.4 + 0.01 * (run["seed"] - 2.5)} for run in scales]
+    batches = grid(**common, batch_size=[1, 16], input_scale=1.0, seed=SEEDS, rate=-0.1, sweep="batches")
+    shared = [run | {"rate": -0.4 + 0.01 * (run["seed"] - 2.5)} if run["batch_size"] == 16 else run for run in batches]
+    _, facts, _ = show(growth_rate, make_study([*scales, *shared]))
+    assert "for B = 16" not in words(facts)
+    assert "clearly differ, by −0.3 a step for sweep ascales" in words(facts)
+
+
 def test_a_headline_of_the_longest_sequences_says_so(make_study: Any) -> None:
     """ "Growth per step back is lowest for lstm, −0.47", above a panel with −0.55 at a shorter length."""
     lengths = grid(**PROPAGATION, cell="lstm", sequence_length=[10, 30], seed=SEEDS, sweep="lengths")

@@ -619,7 +619,7 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
                 every = compared_pairs(compared_values(rows, axis))
                 kinds = [a for a in axes if a != axis]
                 for column, own in measured:
-                    if column == "v" and is_another_task(rows, axis):
+                    if column == "v" and second_opinion_training.is_another_task(rows, axis):
                         continue
                     for b, a in every:
                         add({**label, "axis": axis, "a": a, "b": b, "measure": column}, own, column)
@@ -645,14 +645,6 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
                                     column,
                                 )
     return found + deviations
-
-
-def is_another_task(rows: pd.DataFrame, axis: str) -> bool:
-    """Whether the values of a task's own setting have baselines more than a hundredth apart."""
-    if axis not in ("sequence_length", "loss_at", "input_size"):
-        return False
-    means = rows["baseline_accuracy"].fillna(rows["baseline_loss"]).astype(float).groupby(rows[axis].map(repr)).mean()
-    return bool(means.max() - means.min() > 0.01 * abs(means.max()))
 
 
 ASKED = [

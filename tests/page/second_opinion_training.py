@@ -5,6 +5,7 @@ Nothing here is imported from the workflow: a number on the page and its second 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -170,14 +171,27 @@ def remedy_values(tables: Tables, where: Where) -> np.ndarray:
     return values.dropna().to_numpy()
 
 
+def is_another_task(rows: pd.DataFrame, axis: str) -> bool:
+    """Whether two values of a task's own setting have baselines that differ by more than a hundredth, and by more than seeds do."""
+    if axis not in ("sequence_length", "loss_at", "input_size"):
+        return False
+    base = rows["baseline_accuracy"].fillna(rows["baseline_loss"]).astype(float)
+    of_values = []
+    for value in rows[axis].unique():
+        own = rows[axis] == value
+        of_values.append([float(base[own & (rows["seed"] == seed)].mean()) for seed in rows.loc[own, "seed"].unique()])
+    return any(
+        min(more) > max(less) and np.mean(less) < 0.99 * np.mean(more)
+        for more, less in itertools.permutations(of_values, 2)
+    )
+
+
 def runs_of_one_task(tables: Tables) -> pd.DataFrame:
     """Those of the commonest task. Of lengths, places of the loss and input sizes with other baselines, the commonest; then the last one."""
     runs = once(tables["runs"][tables["runs"]["updates"] > 0])
     runs = runs[runs["task"] == runs["task"].value_counts().index[0]]
-    base = runs["baseline_accuracy"].fillna(runs["baseline_loss"]).astype(float)
     for axis in ("sequence_length", "loss_at", "input_size"):
-        means = base.groupby(runs[axis].map(repr)).mean()
-        if means.max() - means.min() > 0.01 * abs(means.max()):
+        if is_another_task(runs, axis):
             counts = runs[axis].value_counts()
             runs = runs[runs[axis] == max(counts[counts == counts.max()].index)]
     return runs

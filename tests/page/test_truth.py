@@ -147,6 +147,10 @@ NAMED: dict[str, list[dict[str, Any]]] = {
         | ({"accuracy": None} if task == "input_mean" else {"baseline_accuracy": 0.5 + 0.04 * T, "accuracy": 0.55 + 0.04 * T + 0.01 * (s % 3)})
         for task in ("digits", "input_mean") for c in ("vanilla", "gru") for T in (2, 5, 6, 8) for s in range(6)
     ],
+    "lengths whose baselines are noisy": [
+        TRAIN | {"task": "input_mean", "sequence_length": T, "seed": s, "accuracy": None, "baseline_loss": 0.05 + 0.001 * ((3 * s + T) % 7 + (T == 2)), "held_out_loss": (0.02 + 0.001 * s) * (1 + (T == 2))}
+        for T in (2, 8) for s in range(6)
+    ],
     "lengths alone, that are tasks of their own": [
         TRAIN | {"sequence_length": T, "seed": s, "baseline_accuracy": 0.5 + 0.04 * T, "accuracy": 0.55 + 0.04 * T + 0.01 * (s % 3)}
         for T in (2, 8) for s in range(6)

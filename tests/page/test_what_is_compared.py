@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+import re
 
-from tests.page.frames import regressed, trained
+import numpy as np
+import pytest
+
+from study.report import measures
+from tests.page.frames import frame, regressed, trained
 from tests.page.test_unusual_trainings import headline, sentences, verdicts
 
 SEEDS = range(6)
@@ -44,6 +48,44 @@ def test_a_clear_difference_between_others_than_the_best_is_told() -> None:
     assert verdict.startswith("adam better than sgd: +20") and "; no clear difference: momentum against" in verdict
 
 
+def test_headline_and_cell_have_the_same_leader() -> None:
+    """The cell began with the best mean, which is clearly better than one value alone; the headline's leader is better than two."""
+    wide = (0.93, 0.27, 0.93, 0.27, 0.93, 0.93, 0.27, 0.45)  # the best mean, but of a wide spread
+    results = {"sgd": (0.1,) * 8, "rmsprop": (0.4,) * 8, "adam": (0.5,) * 8, "momentum": wide}
+    runs = [
+        trained(noisy(level, 0.01, seed, i), optimizer=name, seed=seed)
+        for i, (name, own) in enumerate(results.items()) for seed, level in enumerate(own)
+    ]  # fmt: skip
+    assert headline(runs) == "On digits, adam is clearly better than rmsprop and sgd."
+    (verdict,) = verdicts(runs)
+    assert re.match(r"adam better than (sgd|rmsprop): .*; momentum better than sgd: ", verdict)
+
+
+def test_of_comparisons_with_the_reference_the_leader_comes_first() -> None:
+    """The headline named norm:1.0, and the cell began with "norm:10.0 better than no clipping"."""
+    levels = {"none": 0.3, "norm:10.0": 0.4, "norm:1.0": 0.6}
+    runs = [
+        trained(noisy(level, 0.01, seed, i), clipping=rule, seed=seed)
+        for i, (rule, level) in enumerate(levels.items()) for seed in range(8)
+    ]  # fmt: skip
+    assert headline(runs) == "On digits, norm:1.0 is clearly better than the other clipping rules."
+    (verdict,) = verdicts(runs)
+    assert re.match(r"norm:1.0 better than no clipping: .*; norm:10.0 better than no clipping: ", verdict)
+
+
+def test_of_values_that_beat_as_many_the_best_leads() -> None:
+    """The headline named the first value in the page's order, the cell the best one."""
+    wide = np.array([0.2, 0.8, 0.2, 0.8, 0.2, 0.8, 0.2, 0.8])
+    results = {"adam": [0.5] * 8, "momentum": [0.4] * 8, "rmsprop": wide + 0.15, "sgd": wide}
+    runs = [
+        trained(noisy(level, 0.01, seed, i), optimizer=name, seed=seed)
+        for i, (name, own) in enumerate(results.items()) for seed, level in enumerate(own)
+    ]  # fmt: skip
+    assert headline(runs) == "On digits, rmsprop is clearly better than sgd."
+    (verdict,) = verdicts(runs)
+    assert verdict.startswith("rmsprop better than sgd: ")
+
+
 def blanks(T: int) -> dict[str, float]:
     """What is right without learning: a longer sequence has more blanks."""
     return {"baseline_accuracy": 0.5 + 0.02 * T, "baseline_loss": 1.5}
@@ -70,6 +112,22 @@ def test_results_of_tasks_of_unequal_difficulty_are_not_compared() -> None:
     assert verdicts(alone) == ["not compared: they differ without learning"]
 
 
+@pytest.mark.parametrize(("lengths", "sizes", "says"), [
+    ((2, 4, 8), (1,), ""), ((2, 4, 6, 8), (1,), "The tables have the others."), ((2, 8), (1, 2), "The tables have the others."),
+])  # fmt: skip
+def test_results_that_are_left_out_are_said_to_be(lengths: tuple[int, ...], sizes: tuple[int, ...], says: str) -> None:
+    """Of four tasks the page told the first and the last, as if there were no others."""
+    runs = [
+        regressed(0.01 * T / D + 0.001 * s, seed=s, sequence_length=T, input_size=D) | {"baseline_loss": 0.1 * T / D}
+        for T in lengths for D in sizes for s in SEEDS
+    ]  # fmt: skip
+    text = " ".join(sentences(runs))
+    told = re.findall(r"ith T = (\d)", text)
+    assert told == (["2", "8"] if says else ["2", "4", "8"])
+    assert f" {says} Results of different".replace("  ", " ") in text
+    assert says or "The tables have" not in text
+
+
 def test_lengths_of_equal_difficulty_are_compared() -> None:
     """The baseline of digits is the same whatever T is: there a length may be better."""
     runs = [trained(0.5 + 0.1 * (T == 8) + 0.001 * s, seed=s, sequence_length=T) for T in (2, 8) for s in SEEDS]
@@ -79,9 +137,31 @@ def test_lengths_of_equal_difficulty_are_compared() -> None:
 def test_losses_of_unequal_tasks_are_not_compared() -> None:
     """The mean of more inputs is nearer to zero, so its loss is smaller before anything is learnt."""
     runs = [
-        regressed(0.5 / T * (1.0 + 0.01 * s), seed=s, sequence_length=T, optimizer=name) | {"baseline_loss": 1.0 / T}
-        for T in (2, 8) for name in ("adam", "sgd") for s in SEEDS
+        regressed(0.25 / D * (1.0 + 0.01 * s), seed=s, input_size=D, optimizer=name) | {"baseline_loss": 0.5 / D}
+        for D in (2, 8) for name in ("adam", "sgd") for s in SEEDS
     ]  # fmt: skip
     text = " ".join(sentences(runs))
-    assert "with T = 8, the best mean held-out loss is 0.064" in text.lower().replace("t = 8", "T = 8")
-    assert "T = 8 learns better" not in text and "T = 2" not in headline(runs)
+    assert "With D = 8, the best mean held-out loss is 0.032" in text
+    assert "D = 8 learns better" not in text and "D = 2" not in headline(runs)
+
+
+@pytest.mark.parametrize("seeds", [3, 6])
+def test_noise_of_a_baseline_makes_no_other_task(seeds: int) -> None:
+    """Of sequences that are drawn a baseline has 6 % noise a seed: the page called T = 20 and T = 80 of a user's task unequal."""
+    runs = [
+        regressed(0.03 - 0.02 * (T == 80) + 0.0001 * s, seed=s, sequence_length=T) | {"baseline_loss": noisy(0.05, 0.005, s, T)}
+        for T in (20, 80) for s in range(seeds)
+    ]  # fmt: skip
+    by_length = [np.mean([run["baseline_loss"] for run in runs if run["sequence_length"] == T]) for T in (20, 80)]
+    assert abs(by_length[0] / by_length[1] - 1.0) > 0.01  # their means alone would say so
+    assert "not compared" not in " ".join([headline(runs), *verdicts(runs), *sentences(runs)])
+    assert headline(runs) == "On input_mean, T = 80 is clearly better than T = 20." or seeds < 6
+
+
+def test_another_task_is_seen_through_noise_and_other_settings() -> None:
+    """A baseline that depends on two settings overlaps, value by value, though each of them makes another task."""
+    runs = [
+        regressed(0.01, seed=s, sequence_length=T, input_size=D) | {"baseline_loss": noisy(0.5, 0.01, s, T) * T / D}
+        for T in (2, 8) for D in (2, 4) for s in range(6)
+    ]  # fmt: skip
+    assert measures.task_axes(measures.results(frame(runs))) == ["sequence_length", "input_size"]

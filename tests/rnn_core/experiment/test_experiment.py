@@ -493,8 +493,9 @@ def test_a_learnable_task_is_solved() -> None:
 def test_solved_compares_with_the_tasks_own_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that can be half guessed without memory counts as solved by a network that guesses."""
     easy = small(task="input_mean", activation="identity", spectral_radius=0.5, updates=200, learning_rate=0.3, batch_size=16)  # fmt: skip
-    summary, held_out = rc.run(easy).summary, rc.prepare(easy).held_out()[1]
-    assert summary["baseline_loss"] == pytest.approx(0.5 * np.var(held_out), rel=1e-12)
+    summary, noise = rc.run(easy).summary, rc.prepare(replace(easy, task="white_noise"))
+    assert summary["baseline_loss"] == 0.5 / 10
+    assert noise.task.baseline == pytest.approx(0.5 * np.var(noise.held_out()[1]), rel=1e-12)
     assert math.isnan(summary["baseline_accuracy"])
     better = 5.0 * summary["held_out_loss"]
     monkeypatch.setattr(rc.GENERATED["input_mean"], "baseline", better)

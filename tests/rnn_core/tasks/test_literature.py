@@ -46,6 +46,20 @@ def test_the_baseline_is_the_published_one(name: str, T: int, value: float) -> N
     assert task(name, T).baseline == pytest.approx(value, rel=1e-9)
 
 
+@pytest.mark.parametrize("loss_at", ["last", "every"])
+@pytest.mark.parametrize(
+    ("name", "D", "value"), [("input_mean", 10, 0.05), ("input_mean", 4, 0.125), ("white_noise", 8, None)]
+)
+def test_a_longer_sequence_of_the_same_question_has_the_same_baseline(
+    name: str, D: int, value: float | None, loss_at: str
+) -> None:
+    """That of the sequences drawn has noise, so the page called two lengths tasks of unequal difficulty."""
+    baselines = [rc.GENERATED[name](seed, T, 4, D, loss_at).baseline for T in (5, 20, 80) for seed in (0, 1)]
+    assert baselines[:2] * 3 == pytest.approx(baselines, rel=1e-9)
+    if value is not None:
+        assert baselines == [value] * 6
+
+
 @pytest.mark.parametrize("name", ["adding", "multiplication", "temporal_order", "temporal_order_3", "copy_memory"])
 def test_no_guess_without_memory_is_wrong_less_often_than_the_baseline(name: str) -> None:
     """A success that guessing has is called one, or the warning of it is of another task than the one that is drawn."""

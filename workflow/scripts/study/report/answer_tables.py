@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.report import measures, statistics
+from study.report import measures, ranking, statistics
 from study.report.phrases import VERBS, at_value, count_of, effect_words, interval_words, key_of, where_of, writer_of
 from study.report.sentences.turning import radius_words, turning_words
 from study.report.words import beginning, decimals, few, marked, named, ordered, value_of
@@ -200,6 +200,8 @@ def winner(
     A value whose runs all broke down has no result to compare.
     """
     axis = str(part.column)
+    by_key = ranking.scores(rows, axis, part.columns)
+    leader = ranking.clear_leader(measures.comparable(part.runs, axis), compared, by_key)
     without_result = {key_of(value) for value in part.columns if at_value(rows, axis, value)["broken"].all()}
     less = [
         f"{named(axis, c.b if c.verdict == 'higher' else c.a)} clearly breaks down less often"
@@ -214,42 +216,32 @@ def winner(
     if not compared:
         return "nothing to compare"
     by_verdict: dict[str, list[str]] = {}
-    for each in _shown(axis, compared, _scores(part, rows)):
+    for each in _shown(axis, compared, by_key, leader):
         verdict, words = _versus(axis, each)
         by_verdict.setdefault(verdict, []).append(words)
     return "; ".join([*(verdict + "; ".join(words) for verdict, words in by_verdict.items()), *less])
 
 
-def _shown(axis: str, compared: list[measures.Comparison], scores: Mapping[Any, float]) -> list[measures.Comparison]:
-    """The comparisons of a row that are told: those with the reference, else the largest with the best value; what is clear first.
+def _shown(
+    axis: str, compared: list[measures.Comparison], by_key: Mapping[Any, float], leader: Any
+) -> list[measures.Comparison]:
+    """The comparisons of a row that are told: one that the leader wins, then those with the reference, else the largest with the best value.
 
-    Of many values not every pair is compared. So a clear difference may lie between two others, and the headline names it.
+    Of many values not every pair is compared, and the best mean may have a wide spread. So the leader may be none of these.
     """
 
     def size(comparison: measures.Comparison) -> float:
         return abs(comparison.effect.value)
 
-    def winner_of(comparison: measures.Comparison) -> Any:
-        return key_of(comparison.a if comparison.better == "a" else comparison.b)
-
-    best = max(scores, key=lambda value: scores[value], default=None)
+    best = max(by_key, key=lambda value: by_key[value], default=None)
     reference = measures.REFERENCE.get(axis)
     with_reference = [c for c in compared if axis in measures.REFERENCE and reference in (key_of(c.a), key_of(c.b))]
     with_best = [c for c in compared if best in (key_of(c.a), key_of(c.b))]
     usual = with_reference or [max([c for c in with_best if c.better] or with_best or compared, key=size)]
-    clear = [c for c in compared if c.better]
-    leader = max(clear, key=lambda c: (scores.get(winner_of(c), -math.inf), size(c)), default=None)
-    if leader and winner_of(leader) not in [winner_of(c) for c in usual if c.better]:
-        usual = [leader, *usual]
-    return sorted(usual, key=lambda c: not c.better)
-
-
-def _scores(part: measures.Part, rows: pd.DataFrame) -> dict[Any, float]:
-    """By value of the column, how good its runs are in a row, where they have a result: an accuracy, or a loss with the other sign."""
-    sign = 1.0 if str(part.runs["metric"].iloc[0]) == "held_out_accuracy" else -1.0
-    cells = {key_of(v): at_value(rows, part.column, v) for v in part.columns}
-    means = {value: sign * measures.outcome(runs).value for value, runs in cells.items() if not runs["broken"].all()}
-    return {value: mean for value, mean in means.items() if math.isfinite(mean)}
+    leads = [[c for c in some if c.better and ranking.winner_of(c) == leader] for some in (usual, compared)]
+    first = max(leads[0] or leads[1], key=size, default=None)
+    others = sorted((c for c in usual if c is not first), key=lambda c: not c.better)
+    return [first, *others] if first else others
 
 
 def _versus(axis: str, comparison: measures.Comparison) -> tuple[str, str]:

@@ -122,7 +122,7 @@ class Study:
 
         Where networks of other sweeps have all of these settings, too, what tells them apart is added: flossing, say.
         """
-        return measures.settings_of(part, chosen, self.networks, self._varied, BETWEEN_SWEEPS)
+        return measures.settings_of(part, chosen, self.networks, self._varied, BETWEEN_SWEEPS, self._within)
 
     @cached_property
     def _varied(self) -> list[str]:
@@ -130,6 +130,11 @@ class Study:
         every = measures.varied(self.networks, (*measures.TRAINING, "sequence_length"))
         always = [axis for axis in BETWEEN_SWEEPS if self.networks[axis].nunique() > 1]
         return [*always, *(axis for axis in every if axis not in always)]
+
+    @cached_property
+    def _within(self) -> set[str]:
+        """Those that some sweep varies itself. The sweep's own runs say so: of ``networks``, one that two sweeps share is in the first alone."""
+        return {a for a in self._varied for part in self.start_parts if part.runs[a].nunique(dropna=False) > 1}
 
     def of(
         self, part: measures.Part, axis: str | None, measure: str = "", pooled: bool | None = None

@@ -126,7 +126,12 @@ def deviations(part: Part) -> list[tuple[dict[str, Any], pd.Series]]:
 
 
 def settings_of(
-    part: Part, chosen: Mapping[str, Any], networks: pd.DataFrame, apart: Sequence[str], always: Collection[str]
+    part: Part,
+    chosen: Mapping[str, Any],
+    networks: pd.DataFrame,
+    apart: Sequence[str],
+    always: Collection[str],
+    within: Collection[str],
 ) -> dict[str, Any]:
     """These settings of a part's networks, and what tells them from ``networks`` of other sweeps that have all of these, too.
 
@@ -136,12 +141,11 @@ def settings_of(
     Args:
         apart: what tells the study's networks apart. What is null in this part cannot be told.
         always: those that are told in any case, if the part has one value of them.
+        within: those that some sweep varies itself.
     """
     own = {axis: part.runs[axis].iloc[0] for axis in apart if part.runs[axis].nunique(dropna=False) == 1}
     over_its_axis = set(chosen) < {axis for axis in part.axes if axis != "sequence_length"}
-    of_others = [
-        axis for axis in own if over_its_axis and axis not in always and _varies_within_a_sweep(networks, axis)
-    ]
+    of_others = [axis for axis in own if over_its_axis and axis not in always and axis in within]
     own = {
         **{axis: value for axis, value in own.items() if axis not in of_others},
         **{axis: own[axis] for axis in of_others},
@@ -161,8 +165,3 @@ def settings_of(
             return {**told, SWEEP: part.sweep}
         told, rivals = {axis: value, **told}, like
     return told
-
-
-def _varies_within_a_sweep(networks: pd.DataFrame, axis: str) -> bool:
-    """Whether some sweep has networks with several values of an axis."""
-    return bool((networks.groupby("sweep")[axis].nunique(dropna=False) > 1).any())

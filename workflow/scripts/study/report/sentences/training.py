@@ -128,6 +128,8 @@ def _learnt_by_task(part: measures.Part, axes: Sequence[str]) -> str:
             f"{capital(f'{on}with {_named_all(chosen)}, {of}{_called(metric)}')} is {best.value}{leaders}. "
             f"{capital(knows_nothing(part))} gets {least} there{best.not_beaten}."
         )
+    if len(told) < len(kinds):
+        sentences.append("The tables have the others.")
     names = listed(plural_of(axis) for axis in axes)
     return f"{' '.join(sentences)} Results of different {names} are not compared: without learning they differ already."
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from study.report import facets, measures
+from study.report import facets, measures, ranking
 from study.report.findings import Study
 from study.report.phrases import key_of, knows_nothing, where_of, writer_of
 from study.report.sentences.training import depends
@@ -94,19 +94,14 @@ def _along(study: Study, part: measures.Part, axis: str, metric: str) -> tuple[s
         return f"{named(axis, singly[0].a)} {on_what}", True
     if not any(each.differences.any() for each in [*compared, *study.of(part, axis, metric, pooled=False)]):
         return f"{_all(axis, values)} give the same results", False
-    won = [(each.a, each.b) if each.better == "a" else (each.b, each.a) for each in compared if each.better]
+    leader = ranking.clear_leader(values, compared, ranking.scores(part.runs, axis, values))
     over = " on average" if any(each.settings > 1 for each in compared) else ""
-    if won:
-        beaten = {key_of(v): [key_of(b) for w, b in won if key_of(w) == key_of(v)] for v in values}
-        best = max(values, key=lambda value: len(beaten[key_of(value)]))
-        if (
-            len(values) > measures.MOST_PAIRED
-        ):  # neighbours and ends alone are compared: the end may beat most and be poor
-            sign = 1.0 if metric == "held_out_accuracy" else -1.0
-            winners = [value for value in values if beaten[key_of(value)]]
-            best = max(winners, key=lambda v: sign * measures.outcome(measures.where(part.runs, **{axis: v})).value)
-        less = [value for value in values if key_of(value) in beaten[key_of(best)]]
-        alike = [value for value in values if set(beaten[key_of(value)]) == set(beaten[key_of(best)])]
+    clear = [each for each in compared if each.better]
+    if clear:
+        best = next(value for value in values if key_of(value) == leader)
+        beaten = {key_of(v): {ranking.loser_of(c) for c in clear if ranking.winner_of(c) == key_of(v)} for v in values}
+        less = [value for value in values if key_of(value) in beaten[leader]]
+        alike = [value for value in values if beaten[key_of(value)] == beaten[leader]]
         alike = alike if len(values) <= measures.MOST_PAIRED else [best]
         if 2 < len(values) == len(less) + 1:
             return f"{named(axis, best)} is{over} clearly better than the other {plural_of(axis)}", True
