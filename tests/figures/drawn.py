@@ -18,7 +18,7 @@ from rnn_core.experiment.measures.traces import QUANTILES
 from study.report import drawing, page, reader, style, words
 from study.settings import axis_defaults, steps_of
 from study.tables import store
-from study.tables.columns import FORMATS, TABLES, columns_of
+from study.tables.columns import FORMATS, TABLES, THEORY, columns_of
 
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "scripts" / "figures"
 Settings = dict[str, Any]
@@ -305,7 +305,8 @@ def write_tables(folder: Path, runs: Iterable[Settings], checks: Iterable[Settin
     runs = list(runs)
     tables = (*TABLES, *(["spectra"] if any(run.get("spectra") for run in runs) else []))
     several = any(run.get("layers", 1) > 1 or run.get("bidirectional") for run in runs)
-    tables = (*tables, *(["layers"] if several else []))
+    sampled = any("dynamic" in run for run in runs)  # its rows nobody reads: the runs have what theory says of them
+    tables = (*tables, *(["layers"] if several else []), *([THEORY] if sampled else []))
     found: dict[str, dict[str, list[Any]]] = {table: defaultdict(list) for table in tables}
     for run in runs:
         make_run(run, found)

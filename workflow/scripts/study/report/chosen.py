@@ -10,7 +10,7 @@ def with_wanted(chosen: Sequence[int], wanted: Collection[int]) -> list[int]:
 
     Where more are wanted than have a place, the first of them do.
     """
-    kept = list(chosen)
+    kept, wanted = list(chosen), list(dict.fromkeys(wanted))[: len(chosen)]
     for place in wanted:
         free = [i for i, each in enumerate(kept) if each not in wanted]
         if place not in kept and free:

@@ -64,11 +64,14 @@ class Study:
         runs: the table ``runs``.
         updates: of the table ``updates``, run_key, update and truncation_bias of at least every run's first and last.
         lead: what the study's first figure answers; it is said before all findings.
+        sampled: whether dynamic mean field was sampled, whatever came of it.
     """
 
-    def __init__(self, runs: pd.DataFrame, updates: pd.DataFrame | None = None, lead: Sequence[str] = ()) -> None:
+    def __init__(
+        self, runs: pd.DataFrame, updates: pd.DataFrame | None = None, lead: Sequence[str] = (), sampled: bool = False
+    ) -> None:
         runs = measures.flags_as_numbers(runs)
-        self.lead = list(lead)
+        self.lead, self.sampled = list(lead), sampled or bool(runs["dynamic_rate"].notna().any())
         self.all_runs = runs
         self.runs = runs.drop_duplicates(["sweep", "run_key"])
         self.updates = updates

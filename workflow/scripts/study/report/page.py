@@ -148,9 +148,8 @@ def page(
 ) -> str:
     """The whole page as HTML; ``sizes`` are the tables' rows, ``tables`` what the page needs of them, ``data`` what was read of the user's sequences."""
     runs, config = tables["runs"], provenance["config"]
-    study = Study(runs, tables["updates"], lead_of(figures))
+    study = Study(runs, tables["updates"], lead_of(figures), bool(sampled_settings(config)))
     template = _environment().get_template("page.html.j2")
-    sampled = bool(sampled_settings(config)) or bool(runs["dynamic_rate"].notna().any())
     apart = [each["name"] for each in figures if each["drawn"] and each["name"] in JUDGE_THEIR_OWN]
     return template.render(
         config=config,
@@ -158,7 +157,7 @@ def page(
         axes=described_axes(),
         css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         study=study,
-        how=how_measured(study, data, sampled),
+        how=how_measured(study, data),
         notes=notes_of(config, data),
         figures=[each for each in figures if each["drawn"]],
         judged_apart=listed(apart) if apart else "",

@@ -18,10 +18,10 @@ from study.config.idle import about_numbers
 from study.report import measures, statistics
 from study.report.findings import Study
 from study.report.phrases import counted
+from study.report.sentences.prediction import with_dynamic_theory
 from study.report.words import listed, marked, marked_count, number, spelled
 from study.screen import progress
 from study.settings import axis_defaults, described_axes
-from study.wide import has_theory
 
 RESULTS = {
     "held_out_accuracy": "accuracy on held-out sequences",
@@ -188,26 +188,21 @@ def _in_words(note: str) -> str:
     )
 
 
-def _theory_unsettled(networks: pd.DataFrame, unpredicted: int, sampled: bool) -> str:
+def _theory_unsettled(study: Study, unpredicted: int) -> str:
     """Of how many networks without a prediction the sample of dynamic mean field does not settle: all of them, or how many."""
-    if not sampled:
+    if not study.sampled:
         return ""
-    without = networks[networks["predicted_by"].isna() & (networks["layers"] == 1)]
-    count = sum(
-        has_theory({name: None if pd.isna(v) else v for name, v in row.items()}) for row in without.to_dict("records")
-    )
+    without = study.networks[study.networks["predicted_by"].isna() & (study.networks["layers"] == 1)]
+    count = int(with_dynamic_theory(without).sum())
     number_of = marked_count(count, "theory_unsettled")
     return "" if not count else "all" if count == unpredicted else f"{number_of} of them"
 
 
-def how_measured(
-    study: Study, data: Mapping[str, Mapping[str, Any]] = MappingProxyType({}), sampled: bool = False
-) -> dict[str, Any]:
+def how_measured(study: Study, data: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> dict[str, Any]:
     """What the page says of window, ruler and tests: only of what this study has.
 
     Args:
         data: as in ``notes_of``.
-        sampled: whether dynamic mean field was sampled for some settings, whatever came of it.
     """
     networks = study.networks
     partly_dead = len(measures.partly_dead(networks))
@@ -234,7 +229,7 @@ def how_measured(
         "linear": bool(measures.is_linear(networks).any()),
         "unsettled": _networks(unsettled, "never_settled"),
         "unpredicted": _networks(unpredicted, "unpredicted"),
-        "theory_unsettled": _theory_unsettled(networks, unpredicted, sampled),
+        "theory_unsettled": _theory_unsettled(study, unpredicted),
         "bidirectional": bool((runs["bidirectional"] == True).any()),  # noqa: E712  (a study's own cells have nulls)
         "turning": _turning(study),
         "breakdowns": any(

@@ -22,6 +22,7 @@ from study.report import measures
 from study.report.findings import Study
 from study.settings import described_axes
 from study.tables import store
+from study.tables.columns import THEORY
 
 MOST_UPDATES = 300
 MOST_ROWS = 500_000  # of a large table, in memory at once
@@ -79,7 +80,7 @@ class Tables:
     def study(self) -> Study:
         """What the page says of these runs, for sentences."""
         with reading(self.files["runs"]):
-            return Study(variants_as_cells(pd.read_parquet(self.whole("runs"))))
+            return Study(variants_as_cells(pd.read_parquet(self.whole("runs"))), sampled=THEORY in self.files)
 
 
 def with_other_losses(tables: Tables, runs: pd.DataFrame) -> set[str]:

@@ -124,9 +124,10 @@ def at_longest(runs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def steps(runs: pd.DataFrame) -> pd.Series:
-    """Time steps of every run's sequences: ``sequence_length``, and what its task adds."""
-    added = {task: steps_of(str(task), 0) for task in runs["task"].unique()}
-    return runs["sequence_length"].astype(int) + runs["task"].map(added).astype(int)
+    """Time steps of every run's sequences, as its task says of its ``sequence_length``."""
+    pairs = list(zip(runs["task"], runs["sequence_length"], strict=True))
+    known = {(task, length): steps_of(str(task), int(length)) for task, length in set(pairs)}
+    return pd.Series([known[pair] for pair in pairs], index=runs.index, dtype=int)
 
 
 def grouped(runs: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:

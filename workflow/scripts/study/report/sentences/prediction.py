@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from rnn_core.experiment import SEPARATOR
 from study.report.words import few, listed, marked_count, ordered
-from study.wide import has_theory
+from study.wide import MOST, has_theory
 
 THEORIES = {
     "operating point": "the operating point",
@@ -20,29 +17,37 @@ THEORIES = {
     "linear law": "the linear law",
 }
 CHANGING = "slopes change"  # the fact that some networks have an operating point which is not their prediction
+NOT_SAMPLED = f"dynamic mean field was not sampled: it covers more than {marked_count(MOST, 'most_sampled')} settings of this study"
 MOST_CELLS = 4
 
 
-def prediction_sentences(networks: pd.DataFrame) -> list[str]:
-    """What the prediction is, of how many networks; and how many of them have another end that mean field allows."""
+def prediction_sentences(networks: pd.DataFrame, sampled: bool = True) -> list[str]:
+    """What the prediction is, of how many networks, or why there is none; and how many have another end that mean field allows.
+
+    Args:
+        sampled: whether dynamic mean field was sampled for the settings that it covers.
+    """
     counts = networks["predicted_by"].value_counts()
     order = [name for name in THEORIES if name in counts]
     shares = [
         f"by {THEORIES[name]} for {marked_count(int(counts[name]), 'predicted_by', predicted_by=name)}"
         for name in order
     ]
-    rest = int(networks["predicted_by"].isna().sum())
-    everywhere = len(order) == 1 and not rest
+    without = networks[networks["predicted_by"].isna()]
+    rest, why = len(without), _why_none(without, sampled)
     total = marked_count(len(networks), "networks_at_longest")
     have = "has" if rest == 1 else "have"
-    without = (
-        f" The other {marked_count(rest, 'unpredicted')} {have} no prediction.{_why_none(networks)}" if rest else ""
-    )
-    sentences = [f"Of {total} networks, the rate is predicted {listed(shares)}.{without}"] if shares else []
-    if everywhere:
+    others = f" The other {marked_count(rest, 'unpredicted')} {have} no prediction.{why}" if rest else ""
+    if networks.empty:
+        return []
+    if not shares:
+        sentences = [f"{'This network has no' if rest == 1 else 'No network has a'} prediction.{why}"]
+    elif len(order) == 1 and not rest:
         sentences = [
             f"The rate is predicted by {THEORIES[order[0]]}{'' if len(networks) == 1 else ', in every network'}."
         ]
+    else:
+        sentences = [f"Of {total} networks, the rate is predicted {listed(shares)}.{others}"]
     both = int(networks["bistable"].fillna(False).astype(bool).sum())
     if both:
         of = "this network" if len(networks) == 1 else f"{marked_count(both, 'bistable')} of the networks"
@@ -56,27 +61,30 @@ def slopes_change(networks: pd.DataFrame) -> pd.Series:
     return networks["operating_rate"].notna() & ~steady
 
 
-def _why_none(networks: pd.DataFrame) -> str:
-    """Why no theory speaks of the networks without a prediction, in words of their cells."""
-    without = networks[networks["predicted_by"].isna()]
-    changing = slopes_change(without)
-    gated = without[~changing & (without["cell"] != "vanilla")]
-    stacks = gated["layers"] > 1
-    alone = gated[~stacks]
-    covered = np.array([has_theory(_set(row)) for row in alone.to_dict("records")], dtype=bool)
+def with_dynamic_theory(networks: pd.DataFrame) -> pd.Series:
+    """Networks of a cell, with weights and inputs, that dynamic mean field covers; of a stack, as if it had one layer."""
+    rows = networks.to_dict("records")
+    covered = [has_theory({str(name): None if pd.isna(v) else v for name, v in row.items()}) for row in rows]
+    return pd.Series(covered, index=networks.index, dtype=bool)
+
+
+def _why_none(networks: pd.DataFrame, sampled: bool) -> str:
+    """Why no theory speaks of these networks, which have no prediction, in words of their cells."""
+    covered, stacks = with_dynamic_theory(networks), networks["layers"] > 1
+    slopes = networks["operating_rate"].astype(float)
+    changing, flat = ~covered & np.isfinite(slopes), ~covered & np.isneginf(slopes)
+    unknown = ~(covered | changing | flat)
+    vanilla = networks["cell"] == "vanilla"
     reasons = [
-        (without[changing], "slopes change over time, and mean field does not cover them"),
-        (gated[stacks], "inputs of the layers above are not white, as dynamic mean field asks for"),
-        (alone[covered], "dynamic mean field has no settled sample"),
-        (alone[~covered], "dynamic mean field does not cover these cells, weights or inputs"),
+        (changing, "slopes change over time, and mean field does not cover them"),
+        (flat, "all slopes are zero, and mean field does not cover them"),
+        (unknown & vanilla, "the slopes are not numbers, and mean field does not cover them"),
+        (covered & stacks, "inputs of the layers above are not white, as dynamic mean field asks for"),
+        (covered & ~stacks, "dynamic mean field has no settled sample" if sampled else NOT_SAMPLED),
+        (unknown & ~vanilla, "dynamic mean field does not cover these cells, weights or inputs"),
     ]
-    told = [f"For {_cells(rows)}, {why}." for rows, why in reasons if len(rows)]
+    told = [f"For {_cells(networks[rows])}, {why}." for rows, why in reasons if rows.any()]
     return "".join(f" {each}" for each in told)
-
-
-def _set(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """The settings of a run; what is not set is None."""
-    return {str(name): None if pd.isna(value) else value for name, value in row.items()}
 
 
 def _cells(networks: pd.DataFrame) -> str:
