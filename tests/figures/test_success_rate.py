@@ -16,6 +16,7 @@ from study.report.words import plain
 from tests.figures.drawn import Settings, lines, render, show
 
 success_rate = importlib.import_module("figures.success_rate")
+training_results = importlib.import_module("figures.training_results")
 ASKED = {
     "task": "temporal_order",
     "loss_at": "last",
@@ -279,3 +280,12 @@ def test_lines_are_named_by_what_their_own_runs_vary(make_study: Any) -> None:
     data, facts, _ = show(success_rate, make_study([*asked, *others]))
     assert list(data["line"].cat.categories) == ["adam", "sgd"]
     assert plain(facts["title"]) == "3 of 4 runs succeed with adam and 1 of 4 with sgd."
+
+
+def test_results_of_runs_that_ended_at_success_are_said_to_be_of_that_moment(make_study: Any) -> None:
+    """Accuracies of runs that stopped at the first look above half were ranked, and no word said that they had stopped."""
+    said = "Training ends at success: a run that succeeds has the result of that moment"
+    for succeed in (0, 3):
+        tables = make_study(runs({"none": {10: succeed}, "norm:1.0": {10: succeed}}, seeds=5))
+        _, facts, _ = show(training_results, tables)
+        assert (said in render("training_results", facts=facts)) == (succeed > 0)

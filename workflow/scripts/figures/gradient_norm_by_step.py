@@ -34,7 +34,7 @@ from study.settings import described_axes
 
 NOTHING = drawing.Nothing(
     "No run of this study has a gradient of numbers that travels back from the last step alone.",
-    "Add a sweep with updates: 0, loss_at: last and sequence_length: 2 or more. A loss at every step, or sequences that end at different steps, would mix "
+    "Add a sweep with loss_at: last and sequence_length: 2 or more. A loss at every step, or sequences that end at different steps, would mix "
     "gradients of different age.",
 )
 MOST_LAGS = 200

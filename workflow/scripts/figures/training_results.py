@@ -144,6 +144,7 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     classified = data[data["metric"] == "held_out_accuracy"]
     shown += ["every"] if (classified["task_loss_at"] == "every").any() else []
     shown += ["all broken"] if settings["broken"].all().any() else []
+    shown += ["ended"] if any(part.runs["updates_to_success"].notna().any() for part in trained_parts) else []
     return drawing.facts(text, alt, claims, shown)
 
 

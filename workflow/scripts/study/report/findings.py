@@ -30,20 +30,27 @@ BETWEEN_SWEEPS = (
 MOST_SENTENCES = 11  # of the answer in short: a finding has one to three
 
 BEGINNINGS = (
+    "All",
     "At",
     "By",
+    "Each",
+    "Every",
     "Going",
     "Growth",
     "Half",
     "In",
     "Measured",
+    "Networks",
     "No",
+    "Not",
     "Of",
     "On",
     "Over",
+    "Stored",
     "The",
     "There",
     "Too",
+    "Training",
     "Two",
     "With",
 )  # words that may lose their capital
