@@ -572,9 +572,10 @@ def test_growth_rate(study: reader.Tables) -> None:
         pytest.approx([r + 0.01 - half, r + 0.01 + half]) for r in np.log([0.5, 0.9, 1.2])
     ]
     assert len(collection(upper, "networks").get_offsets()) == 9
-    assert lines(upper, "linear")[0].get_ydata() == pytest.approx(np.log([0.5, 0.9, 1.2]))
-    assert lines(upper, "bound")[0].get_ydata() == pytest.approx(np.log([1.0, 1.8, 2.4]))
-    assert lines(upper, "operating")[0].get_ydata() == pytest.approx(np.log([0.5, 0.9, 1.2]) - 0.02)
+    for theory, factor in (("linear", 1.0), ("bound", 2.0), ("operating", math.exp(-0.02))):
+        (line,) = lines(upper, theory)
+        assert {0.5, 0.9, 1.2} <= set(line.get_xdata())
+        assert line.get_ydata() == pytest.approx(np.log(factor * line.get_xdata()))  # not a chord between the radii
     turns = [0.9 * (1.2 / 0.9) ** (-(math.log(0.9) + 0.01 * s) / math.log(1.2 / 0.9)) for s in range(3)]
     assert lines(upper, "turning")[0].get_xdata() == pytest.approx(turns)
     assert lines(upper, "critical")[0].get_xdata() == pytest.approx([turns[1]])
@@ -592,6 +593,38 @@ def test_growth_rate(study: reader.Tables) -> None:
     assert texts(upper, "turns") == ["turns at ρ = 0.99 (0.98–1.00)\ntheory: ρ = 1.00"]
     assert not lines(by_title(axes)["sigmoid"], "critical")
     assert data["x_axis"].unique().tolist() == ["spectral_radius"]
+
+
+@pytest.mark.parametrize("root", [1.75, 1.0])
+def test_a_line_of_theory_crosses_zero_where_theory_turns(root: float, make_study: Any) -> None:
+    """Of ρ = 0.5 and 3 alone, the linear law crossed zero at 1.46 and mean field at 2.25, where 1.75 was said to be its turning point."""
+    tables = make_study(grid(**PROPAGATION, spectral_radius=[0.5, 3.0], sequence_length=50, seed=[0, 1]))
+    data = growth_rate.frame(tables)
+    low = data["spectral_radius"] == 0.5
+    data = data.assign(mean_field_rate=np.where(low, -0.7, 0.4), critical_radius_predicted=root)
+    with style.theme():
+        ax = growth_rate.draw(data).axes[0]
+    for gid, zero in (("linear", 1.0), ("mean_field", root)):
+        x, y = (np.asarray(each) for each in lines(ax, gid)[0].get_data())
+        assert np.interp(0.0, y, x) == pytest.approx(zero, rel=0.002)
+        assert (np.diff(y) > 0).all() and y[[0, -1]] == pytest.approx(
+            {"linear": np.log([0.5, 3.0])}.get(gid, [-0.7, 0.4])
+        )
+    assert lines(ax, "theory turning")[0].get_xdata() == pytest.approx([root] * 2)
+    caption = " ".join(render("growth_rate", facts=growth_rate.facts(data, tables.study) | {"claims": []}).split())
+    assert "straight in the logarithm of ρ between the values tried, and cross zero where theory turns." in caption
+
+
+def test_a_line_of_theory_ends_where_theory_is_not_known(make_study: Any) -> None:
+    """Between a radius with a theory and one without there is no line, and no root is put among rates that do not cross zero."""
+    tables = make_study(grid(**PROPAGATION, spectral_radius=[0.5, 1.0, 2.0, 3.0], sequence_length=50, seed=[0, 1]))
+    data = growth_rate.frame(tables)
+    rates = data["spectral_radius"].map({0.5: -0.7, 1.0: -0.2, 2.0: np.nan, 3.0: 0.4})
+    data = data.assign(mean_field_rate=rates, critical_radius_predicted=0.8)
+    with style.theme():
+        x, y = lines(growth_rate.draw(data).axes[0], "mean_field")[0].get_data()
+    assert np.isfinite(y[x <= 1.0]).all() and np.isnan(y[(x > 1.0) & (x < 3.0)]).all() and y[-1] == 0.4
+    assert y[x == 0.8].size == 0 or y[x == 0.8] < 0
 
 
 def test_two_hues_share_a_panel_and_theory_has_their_colours(initializers: reader.Tables) -> None:

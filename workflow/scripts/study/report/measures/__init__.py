@@ -33,6 +33,7 @@ from study.report.measures.regimes import (
     LINEAR_MATRICES,
     REST_MATRICES,
     Critical,
+    along_scale,
     critical,
     crossings,
     has_gate_biases,
@@ -74,6 +75,7 @@ from study.report.measures.selection import (
 )
 
 __all__ = [
+    "along_scale",
     "ALIKE",
     "LINEAR_MATRICES",
     "MOST_PAIRED",
