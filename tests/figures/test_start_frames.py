@@ -17,6 +17,8 @@ from figures import engine_checks, gradient_norm_by_step, growth_rate, radius_le
 from rnn_core.theory import REGIME_DECADES
 from study.report import drawing, layout, reader, style
 from study.report.findings import Study
+from study.report.page_tables import check_summary
+from study.report.sentences.checks import check_sentence
 from study.report.words import addresses, plain, spoken
 from study.tables import store
 from tests.figures.drawn import PROPAGATION, TRAINING, grid, lines, render, show
@@ -1201,7 +1203,7 @@ def test_a_study_of_one_cell_names_it(make_study: Any) -> None:
 def test_engine_checks(study: reader.Tables) -> None:
     data, facts, (ax,) = show(engine_checks, study)
     assert len(data) == 4
-    assert texts(ax, "program") == ["torch.autograd: 3 comparisons", "torch.nn.RNN: 1 comparison"]
+    assert texts(ax, "program") == ["torch.autograd: 3 comparisons, 1 not finite", "torch.nn.RNN: 1 comparison"]
     assert plain(facts["title"]) == (
         "The largest relative error in 4 comparisons with PyTorch is 4 × 10⁻¹⁴; the tolerance is 2500 times larger."
     )
@@ -1213,6 +1215,54 @@ def test_engine_checks(study: reader.Tables) -> None:
     assert lines(ax, "epsilon")[0].get_xdata() == pytest.approx([2.0**-52] * 2, rel=1e-12)
     assert collection(ax, "sweep").get_offsets()[:, 0].tolist() == [4e-14]
     assert texts(ax, "worst name") == ["worst 4 × 10⁻¹⁴ "] or texts(ax, "worst name") == [" worst 4 × 10⁻¹⁴"]
+
+
+STEEP = {"oracle": "spectra: determinant", "relative_error": None, "where": "not compared: a step is steeper than autograd can tell"}  # fmt: skip
+
+
+def test_what_was_not_compared_is_no_comparison(make_study: Any) -> None:
+    """ "In 5 of them neither program found a finite result. 4 of them agreed to the last bit": four of these were not compared, and four are bounds."""
+    zero = {"relative_error": 0.0}
+    bounds, frames = [zero | {"oracle": f"spectra: {name}"} for name in ("bounds", "forward frame")]
+    eigenvalues, module = {"oracle": "spectra: eigenvalues"}, zero | {"oracle": "torch.nn.RNN"}
+    neither, room = {"relative_error": None}, STEEP | {"oracle": "torch.autograd", "where": "not compared: no room for every step"}  # fmt: skip
+    tables = make_study([], [STEEP, STEEP, bounds, bounds, bounds, frames, eigenvalues, module, neither, {}, room])
+    _, facts, (ax,) = show(engine_checks, tables)
+    assert "8 comparisons with PyTorch and with exact identities" in plain(facts["title"])
+    assert [plain(claim) for claim in facts["claims"][1:]] == [
+        "In 1 of them neither program found a finite result.",
+        "1 of them agreed to the last bit.",
+        "In 1 of them the difference is no more than rounding explains.",
+        "In 3 of them a ratio of norms only has to stay below a bound, and does.",
+        "3 more were left out: a step is steeper than autograd can tell or there is no room for every step.",
+    ]
+    assert {"spectra: determinant: 2 left out", "spectra: bounds: 3 comparisons"} <= set(texts(ax, "program"))
+    assert "torch.autograd: 2 comparisons, 1 not finite, 1 left out" in texts(ax, "program")
+    frames_of = {"checks": pd.read_parquet(tables.files["checks"])}
+    for _, each in addresses(" ".join([facts["title"], *facts["claims"]])):
+        if each["kind"] != "setting":
+            assert KINDS[each["kind"]](frames_of, each["where"]) == pytest.approx(each["value"], rel=1e-9), each
+    caption = " ".join(render("engine_checks", facts=facts | {"claims": []}).split())
+    assert "a difference that rounding explains, or a bound that holds, or no error at all." in caption
+    assert "A row without a mark has no error to tell." in caption
+    (legend,) = ax.figure.legends
+    assert legend.get_texts()[-1].get_text() == "leftmost: no error beyond rounding"
+    assert plain(check_sentence(frames_of["checks"])).startswith("engine compared with PyTorch, and its spectra with exact identities, 8 times")  # fmt: skip
+    rows = {row["oracle"]: (row["nonfinite"], row["left_out"]) for row in check_summary(frames_of["checks"])}
+    assert rows["torch.autograd"] == (1, 1) and rows["spectra: determinant"] == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("checks", "title"),
+    [
+        ([STEEP], "No check of this study could be made."),
+        ([{"oracle": "spectra: bounds", "relative_error": 0.0}, {"relative_error": 0.0}],
+         "All of 2 comparisons with PyTorch and with exact identities agree within rounding."),
+        ([{"relative_error": 0.0}, {"relative_error": 0.0}], "All of 2 comparisons with PyTorch agree to the last bit."),
+    ],
+)  # fmt: skip
+def test_no_error_is_not_always_the_last_bit(checks: list[Any], title: str, make_study: Any) -> None:
+    assert plain(show(engine_checks, make_study([], checks))[1]["title"]) == title
 
 
 def test_labels_of_checks_lie_above_all_dots(study: reader.Tables) -> None:
