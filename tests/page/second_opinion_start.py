@@ -382,6 +382,7 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "nearest_step": nearest_step,
     "networks_with_entries": lambda t, w: float(len(with_entries(t))),
     "entries_lost": lambda t, w: count(with_entries(t)[f"{w['format']}_flushed_at"].notna()),
+    "entries_overflowed": lambda t, w: count(with_entries(t)[f"{w['format']}_overflowed_at"].notna()),
     "nearest_layer": nearest_layer,
     "tolerance_over_error": lambda t, w: 1.0 / float(shares(t).max()),
     "error_over_tolerance": lambda t, w: float(shares(t).max()),
