@@ -143,7 +143,11 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     row = common | run | start_row(run, rate) | theory_row(run, given, rate) | training_row(run, given)
     row |= weight_row(parts) | {"dead_samples": given.get("dead_samples", float(rate == -math.inf))}
     row |= {f"{f}_{what}_at": given.get(f"{f}_{what}_at") for f in FORMATS for what in ("flushed", "overflowed")}
-    row |= {name: given[name] for name in ("settled_from", *(column.name for column in SENSITIVITY)) if name in given}
+    row |= {
+        name: given[name]
+        for name in ("settled_from", "settled_to", *(column.name for column in SENSITIVITY))
+        if name in given
+    }
     row |= {"data": "d" if "ends" in given else None, "device": "cpu", "engine": "synthetic", "verified_error": None}
     if given.get("spectra"):
         row |= make_spectra(common, T, rate, given, found["spectra"])

@@ -217,10 +217,20 @@ def regimes(rows: pd.DataFrame) -> set[str]:
     return set(rows["regime"].fillna("not a number"))
 
 
+def ends_early(tables: Tables, rows: pd.DataFrame) -> bool:
+    """Whether a network on the same file at this length was measured on sequences that are all shorter: its last settled step says so."""
+    T = int(rows["task_steps"].iloc[0])
+    same = starts(tables["runs"])
+    same = same[(same["task_steps"] == T) & same["data"].isin(rows["data"].dropna())]
+    return bool((same["settled_to"] < max(T - 11, T - (T - 1) // 2)).any())
+
+
 def foretold(tables: Tables) -> list[bool]:
     """Of every setting of the maps that theory speaks of, whether the median network does what it says."""
     found = []
     for rows in map_settings(tables):
+        if ends_early(tables, rows):
+            continue
         decades = rows["predicted_rate"].astype(float) * (rows["task_steps"] - 1) * math.log10(math.e)
         measured = rows["log10_gradient_ratio"].dropna()
         if decades.notna().all() and len(measured):

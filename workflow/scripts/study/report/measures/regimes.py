@@ -12,6 +12,7 @@ import pandas as pd
 
 from rnn_core import CELLS
 from rnn_core.theory import REGIMES
+from rnn_core.theory.growth import ALIGNING
 from study.report import statistics
 from study.report.measures.selection import scale_of, steps, symbol_of
 
@@ -32,6 +33,14 @@ def predicted_decades(runs: pd.DataFrame) -> float:
     """The same by theory: predicted_rate over all steps but one; nan where it says nothing of a network."""
     decades = runs["predicted_rate"].astype(float) * (steps(runs) - 1) / math.log(10.0)
     return math.nan if decades.isna().any() else statistics.median(decades.to_numpy()).value
+
+
+def end_early(runs: pd.DataFrame) -> pd.Series:
+    """Runs at a length before which some sequences of their file are known to end: the settled window of a batch stops before that of T steps."""
+    T = steps(runs)
+    full = T - np.minimum(ALIGNING, (T - 1) // 2)  # rnn_core.theory.settled_windows
+    early = runs["data"].notna() & (runs["settled_to"] < full)
+    return early.groupby([runs["data"], runs["sequence_length"]], dropna=False).transform("any")
 
 
 ALIKE = 0.01  # relative: radii of one network that differ by less, as its inputs are others
