@@ -143,7 +143,11 @@ def make_run(given: Settings, found: dict[str, dict[str, list[Any]]]) -> None:
     row = common | run | start_row(run, rate) | theory_row(run, given, rate) | training_row(run, given)
     row |= weight_row(parts) | {"dead_samples": given.get("dead_samples", float(rate == -math.inf))}
     row |= {f"{f}_{what}_at": given.get(f"{f}_{what}_at") for f in FORMATS for what in ("flushed", "overflowed")}
-    row |= {name: given[name] for name in ("settled_from", *(column.name for column in SENSITIVITY)) if name in given}
+    row |= {
+        name: given[name]
+        for name in ("settled_from", "settled_to", *(column.name for column in SENSITIVITY))
+        if name in given
+    }
     row |= {"data": "d" if "ends" in given else None, "device": "cpu", "engine": "synthetic", "verified_error": None}
     if given.get("spectra"):
         row |= make_spectra(common, T, rate, given, found["spectra"])
@@ -286,13 +290,14 @@ def make_spectra(common: Settings, T: int, rate: float, given: Settings, found: 
 
 
 def make_check(given: Settings) -> Settings:
-    """One row of the table checks."""
+    """One row of the table checks; without an error, of a comparison whose two sides are not finite."""
+    neither = {"where": "not finite, on both sides"} if given.get("relative_error", 0.0) is None else {}
     return {
         "stage": "gate", "oracle": "torch.autograd", "run_key": "k", "sweep": "one", "update": 0, "task": "digits",
         "cell": "vanilla", "activation": "tanh", "spectral_radius": 1.0, "sequence_length": 6, "dtype": "float64",
         "device": "cpu",
         "regime": "stable", "relative_error": 1e-15, "where": "weight_hh", "tolerance": 1e-10,
-    } | given  # fmt: skip
+    } | neither | given  # fmt: skip
 
 
 def extend(columns: dict[str, list[Any]], row: Settings) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from figures import memory_curse
+from study.report import style
 from study.report.words import addresses, plain
 from tests.figures.drawn import PROPAGATION, Settings, lines, render, show
 from tests.figures.test_any_study import check
@@ -76,6 +77,56 @@ def test_the_power_is_that_of_the_rows(make_study: Any) -> None:
     assert kinds["sensitivity_deviation"] == pytest.approx(0.008, abs=1e-12)  # 0.01 a seed at four radii of five
     assert "too few seeds to tell" in words  # three
     assert len(lines(axes[2], "measured")[0].get_xdata()) == 5
+
+
+def test_a_mean_is_of_all_networks_of_a_radius(make_study: Any) -> None:
+    """Measured radii of seeds differ by rounding, so most marks called "mean" were of one network each."""
+    runs = [network(radius, seed, gap=noise(seed)) for radius in RADII for seed in range(4)]
+    tables = make_study(runs)
+    data = memory_curse.frame(tables)
+    data["forgetting"] = data["forgetting"] + 1e-15 * data["seed"]
+    with style.theme():
+        axes = memory_curse.draw(data).axes
+    assert [len(lines(ax, "law")[0].get_xdata()) for ax in axes] == [0, len(RADII), len(RADII)]
+    for ax, column in zip(axes, memory_curse.PANELS, strict=True):
+        (mean,) = lines(ax, "measured")
+        by_radius = data.groupby("spectral_radius", sort=True)[column].mean()[::-1]
+        np.testing.assert_allclose(mean.get_ydata(), by_radius)
+        np.testing.assert_allclose(mean.get_xdata(), 1.0 - by_radius.index.to_numpy())
+    assert "networks" in memory_curse.facts(data, tables.study)["shown"]
+
+
+def legend(axes: Any) -> list[str]:
+    return [text.get_text() for text in axes[0].figure.legends[0].get_texts()]
+
+
+def test_every_line_is_explained(make_study: Any) -> None:
+    """Lines of the linear law stood on the left of a study of residual networks, and nothing said what they are."""
+    tanh = {
+        "log10_sensitivity_predicted": None,
+        "last_hidden_rms_predicted": None,
+        "cell": "residual",
+        "activation": "tanh",
+    }
+    runs = [network(radius, seed) | tanh for radius in RADII for seed in range(2)]
+    _, facts, axes, _ = said(make_study, runs)
+    caption = " ".join(render("memory_curse", facts=facts | {"claims": []}).split())
+    assert lines(axes[0], "law")[0].get_xdata().size == 4 and legend(axes)[-1] == "linear law of the signal"
+    assert "Lines on the left are the linear law" in caption and "Zucchet" not in caption
+    both = runs + [network(radius, seed) | {"cell": "vanilla"} for radius in RADII for seed in range(2)]
+    _, facts, axes, _ = said(make_study, both)
+    assert legend(axes)[-1] == "law of linear recurrences or linear law of the signal"
+    assert "Of other networks, lines on the left" in render("memory_curse", facts=facts | {"claims": []})
+    _, _, axes, _ = said(make_study, [network(radius, 0) for radius in RADII])
+    assert legend(axes) == ["measured: one network", "law of linear recurrences"]
+
+
+@pytest.mark.parametrize(("rate", "below"), [(-0.01, True), (0.005, False)])
+def test_a_signal_comes_from_below_only_where_it_does(rate: float, below: bool, make_study: Any) -> None:
+    """The caption said so of rates that are all above zero."""
+    runs = [network(radius, seed) | {"rate": rate * (1.5 - radius)} for radius in RADII for seed in range(2)]
+    caption = render("memory_curse", facts=said(make_study, runs)[1] | {"claims": []})
+    assert ("from below" in caption) == below and "On the grey line" in caption
 
 
 def test_what_chance_does_is_not_called_a_difference(make_study: Any) -> None:

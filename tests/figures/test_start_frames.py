@@ -17,6 +17,8 @@ from figures import engine_checks, gradient_norm_by_step, growth_rate, radius_le
 from rnn_core.theory import REGIME_DECADES
 from study.report import drawing, layout, reader, style
 from study.report.findings import Study
+from study.report.page_tables import check_summary
+from study.report.sentences.checks import check_sentence
 from study.report.words import addresses, plain, spoken
 from study.tables import store
 from tests.figures.drawn import PROPAGATION, TRAINING, grid, lines, render, show
@@ -445,8 +447,9 @@ def test_dynamic_mean_field_is_drawn_and_turns(make_study: Any) -> None:
     ]  # fmt: skip
     data, facts, (ax, _) = show(growth_rate, make_study(runs))
     [drawn], [at_rest] = lines(ax, "dynamic"), lines(ax, "rest")
-    assert list(drawn.get_ydata()) == pytest.approx([-0.3, -0.1, 0.1])
-    assert list(at_rest.get_ydata()) == pytest.approx(np.log([0.75, 1.0, 1.25]))
+    tried = np.isin(drawn.get_xdata(), [1.0, 2.0, 3.0]), np.isin(at_rest.get_xdata(), [1.0, 2.0, 3.0])
+    assert list(drawn.get_ydata()[tried[0]]) == pytest.approx([-0.3, -0.1, 0.1])
+    assert list(at_rest.get_ydata()[tried[1]]) == pytest.approx(np.log([0.75, 1.0, 1.25]))
     [turning] = lines(ax, "theory turning")
     assert turning.get_xdata()[0] == pytest.approx(math.exp((math.log(2) + math.log(3)) / 2))
     assert {"dynamic", "rest", "theory turning", "by dynamic mean field", "deviation"} <= set(facts["shown"])
@@ -572,9 +575,10 @@ def test_growth_rate(study: reader.Tables) -> None:
         pytest.approx([r + 0.01 - half, r + 0.01 + half]) for r in np.log([0.5, 0.9, 1.2])
     ]
     assert len(collection(upper, "networks").get_offsets()) == 9
-    assert lines(upper, "linear")[0].get_ydata() == pytest.approx(np.log([0.5, 0.9, 1.2]))
-    assert lines(upper, "bound")[0].get_ydata() == pytest.approx(np.log([1.0, 1.8, 2.4]))
-    assert lines(upper, "operating")[0].get_ydata() == pytest.approx(np.log([0.5, 0.9, 1.2]) - 0.02)
+    for theory, factor in (("linear", 1.0), ("bound", 2.0), ("operating", math.exp(-0.02))):
+        (line,) = lines(upper, theory)
+        assert {0.5, 0.9, 1.2} <= set(line.get_xdata())
+        assert line.get_ydata() == pytest.approx(np.log(factor * line.get_xdata()))  # not a chord between the radii
     turns = [0.9 * (1.2 / 0.9) ** (-(math.log(0.9) + 0.01 * s) / math.log(1.2 / 0.9)) for s in range(3)]
     assert lines(upper, "turning")[0].get_xdata() == pytest.approx(turns)
     assert lines(upper, "critical")[0].get_xdata() == pytest.approx([turns[1]])
@@ -592,6 +596,38 @@ def test_growth_rate(study: reader.Tables) -> None:
     assert texts(upper, "turns") == ["turns at ρ = 0.99 (0.98–1.00)\ntheory: ρ = 1.00"]
     assert not lines(by_title(axes)["sigmoid"], "critical")
     assert data["x_axis"].unique().tolist() == ["spectral_radius"]
+
+
+@pytest.mark.parametrize("root", [1.75, 1.0])
+def test_a_line_of_theory_crosses_zero_where_theory_turns(root: float, make_study: Any) -> None:
+    """Of ρ = 0.5 and 3 alone, the linear law crossed zero at 1.46 and mean field at 2.25, where 1.75 was said to be its turning point."""
+    tables = make_study(grid(**PROPAGATION, spectral_radius=[0.5, 3.0], sequence_length=50, seed=[0, 1]))
+    data = growth_rate.frame(tables)
+    low = data["spectral_radius"] == 0.5
+    data = data.assign(mean_field_rate=np.where(low, -0.7, 0.4), critical_radius_predicted=root)
+    with style.theme():
+        ax = growth_rate.draw(data).axes[0]
+    for gid, zero in (("linear", 1.0), ("mean_field", root)):
+        x, y = (np.asarray(each) for each in lines(ax, gid)[0].get_data())
+        assert np.interp(0.0, y, x) == pytest.approx(zero, rel=0.002)
+        assert (np.diff(y) > 0).all() and y[[0, -1]] == pytest.approx(
+            {"linear": np.log([0.5, 3.0])}.get(gid, [-0.7, 0.4])
+        )
+    assert lines(ax, "theory turning")[0].get_xdata() == pytest.approx([root] * 2)
+    caption = " ".join(render("growth_rate", facts=growth_rate.facts(data, tables.study) | {"claims": []}).split())
+    assert "straight in the logarithm of ρ between the values tried, and cross zero where theory turns." in caption
+
+
+def test_a_line_of_theory_ends_where_theory_is_not_known(make_study: Any) -> None:
+    """Between a radius with a theory and one without there is no line, and no root is put among rates that do not cross zero."""
+    tables = make_study(grid(**PROPAGATION, spectral_radius=[0.5, 1.0, 2.0, 3.0], sequence_length=50, seed=[0, 1]))
+    data = growth_rate.frame(tables)
+    rates = data["spectral_radius"].map({0.5: -0.7, 1.0: -0.2, 2.0: np.nan, 3.0: 0.4})
+    data = data.assign(mean_field_rate=rates, critical_radius_predicted=0.8)
+    with style.theme():
+        x, y = lines(growth_rate.draw(data).axes[0], "mean_field")[0].get_data()
+    assert np.isfinite(y[x <= 1.0]).all() and np.isnan(y[(x > 1.0) & (x < 3.0)]).all() and y[-1] == 0.4
+    assert y[x == 0.8].size == 0 or y[x == 0.8] < 0
 
 
 def test_two_hues_share_a_panel_and_theory_has_their_colours(initializers: reader.Tables) -> None:
@@ -957,6 +993,33 @@ def test_theory_borders_what_it_says_is_kept(make_study: Any) -> None:
     )
 
 
+def test_theory_says_nothing_where_sequences_end_earlier(make_study: Any) -> None:
+    """At T = 24, 39 of 40 sequences of a file were shorter. Theory was given 23 steps, and so "vanishes" of a gradient that is kept."""
+    runs = grid(**PROPAGATION, spectral_radius=[0.5, 1.5], sequence_length=[8, 24], seed=[0, 1, 2])
+    for run in runs:
+        T, seed = run["sequence_length"], run["seed"]
+        run |= {"predicted": -0.24, "rate": -0.12, "ends": (0, 7), "settled_to": 5 if T == 8 else 13 - (seed == 1)}
+    tables = make_study(runs)
+    data, facts, (ax, _) = show(radius_length_map, tables)
+    assert data.loc[data["sequence_length"] == 24, "predicted"].isna().all()
+    assert data.loc[data["sequence_length"] == 8, "predicted"].notna().all()
+    assert not collection(ax, "theory").get_segments()
+    said = "Theory is right about whether the median gradient vanishes, stays or explodes in 2 of 2 settings that it speaks of."
+    assert said in map(plain, facts["claims"])
+    frames = {"runs": pd.read_parquet(tables.files["runs"])}
+    for _, each in addresses(" ".join(facts["claims"])):
+        assert KINDS[each["kind"]](frames, each["where"]) == pytest.approx(each["value"]), each
+    caption = " ".join(render("radius_length_map", facts=facts | {"claims": []}).split())
+    assert "Theory says nothing at a length before which sequences of a file end" in caption
+    assert "At other lengths it counts all steps of a sequence of a file, as if none ended earlier." in caption
+    whole = [run | {"settled_to": 5 if run["sequence_length"] == 8 else 13} for run in runs]
+    data, facts, _ = show(radius_length_map, make_study(whole))
+    assert data["predicted"].notna().all() and {"early", "of a file"} & set(facts["shown"]) == {"of a file"}
+    generated = [{name: value for name, value in run.items() if name != "ends"} for run in runs]
+    data, facts, _ = show(radius_length_map, make_study(generated))
+    assert data["predicted"].notna().all() and not {"early", "of a file"} & set(facts["shown"])
+
+
 @pytest.mark.parametrize("rate", [0.3, 0.02])
 def test_a_border_that_theory_covers_shows_on_both_sides(rate: float, make_study: Any) -> None:
     """The white below the dashes covered the thick line, which seemed to end."""
@@ -1168,7 +1231,7 @@ def test_a_study_of_one_cell_names_it(make_study: Any) -> None:
 def test_engine_checks(study: reader.Tables) -> None:
     data, facts, (ax,) = show(engine_checks, study)
     assert len(data) == 4
-    assert texts(ax, "program") == ["torch.autograd: 3 comparisons", "torch.nn.RNN: 1 comparison"]
+    assert texts(ax, "program") == ["torch.autograd: 3 comparisons, 1 not finite", "torch.nn.RNN: 1 comparison"]
     assert plain(facts["title"]) == (
         "The largest relative error in 4 comparisons with PyTorch is 4 × 10⁻¹⁴; the tolerance is 2500 times larger."
     )
@@ -1180,6 +1243,54 @@ def test_engine_checks(study: reader.Tables) -> None:
     assert lines(ax, "epsilon")[0].get_xdata() == pytest.approx([2.0**-52] * 2, rel=1e-12)
     assert collection(ax, "sweep").get_offsets()[:, 0].tolist() == [4e-14]
     assert texts(ax, "worst name") == ["worst 4 × 10⁻¹⁴ "] or texts(ax, "worst name") == [" worst 4 × 10⁻¹⁴"]
+
+
+STEEP = {"oracle": "spectra: determinant", "relative_error": None, "where": "not compared: a step is steeper than autograd can tell"}  # fmt: skip
+
+
+def test_what_was_not_compared_is_no_comparison(make_study: Any) -> None:
+    """ "In 5 of them neither program found a finite result. 4 of them agreed to the last bit": four of these were not compared, and four are bounds."""
+    zero = {"relative_error": 0.0}
+    bounds, frames = [zero | {"oracle": f"spectra: {name}"} for name in ("bounds", "forward frame")]
+    eigenvalues, module = {"oracle": "spectra: eigenvalues"}, zero | {"oracle": "torch.nn.RNN"}
+    neither, room = {"relative_error": None}, STEEP | {"oracle": "torch.autograd", "where": "not compared: no room for every step"}  # fmt: skip
+    tables = make_study([], [STEEP, STEEP, bounds, bounds, bounds, frames, eigenvalues, module, neither, {}, room])
+    _, facts, (ax,) = show(engine_checks, tables)
+    assert "8 comparisons with PyTorch and with exact identities" in plain(facts["title"])
+    assert [plain(claim) for claim in facts["claims"][1:]] == [
+        "In 1 of them neither program found a finite result.",
+        "1 of them agreed to the last bit.",
+        "In 1 of them the difference is no more than rounding explains.",
+        "In 3 of them a ratio of norms only has to stay below a bound, and does.",
+        "3 more were left out: a step is steeper than autograd can tell or there is no room for every step.",
+    ]
+    assert {"spectra: determinant: 2 left out", "spectra: bounds: 3 comparisons"} <= set(texts(ax, "program"))
+    assert "torch.autograd: 2 comparisons, 1 not finite, 1 left out" in texts(ax, "program")
+    frames_of = {"checks": pd.read_parquet(tables.files["checks"])}
+    for _, each in addresses(" ".join([facts["title"], *facts["claims"]])):
+        if each["kind"] != "setting":
+            assert KINDS[each["kind"]](frames_of, each["where"]) == pytest.approx(each["value"], rel=1e-9), each
+    caption = " ".join(render("engine_checks", facts=facts | {"claims": []}).split())
+    assert "a difference that rounding explains, or a bound that holds, or no error at all." in caption
+    assert "A row without a mark has no error to tell." in caption
+    (legend,) = ax.figure.legends
+    assert legend.get_texts()[-1].get_text() == "leftmost: no error beyond rounding"
+    assert plain(check_sentence(frames_of["checks"])).startswith("engine compared with PyTorch, and its spectra with exact identities, 8 times")  # fmt: skip
+    rows = {row["oracle"]: (row["nonfinite"], row["left_out"]) for row in check_summary(frames_of["checks"])}
+    assert rows["torch.autograd"] == (1, 1) and rows["spectra: determinant"] == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("checks", "title"),
+    [
+        ([STEEP], "No check of this study could be made."),
+        ([{"oracle": "spectra: bounds", "relative_error": 0.0}, {"relative_error": 0.0}],
+         "All of 2 comparisons with PyTorch and with exact identities agree within rounding."),
+        ([{"relative_error": 0.0}, {"relative_error": 0.0}], "All of 2 comparisons with PyTorch agree to the last bit."),
+    ],
+)  # fmt: skip
+def test_no_error_is_not_always_the_last_bit(checks: list[Any], title: str, make_study: Any) -> None:
+    assert plain(show(engine_checks, make_study([], checks))[1]["title"]) == title
 
 
 def test_labels_of_checks_lie_above_all_dots(study: reader.Tables) -> None:

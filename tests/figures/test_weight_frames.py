@@ -4,15 +4,18 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from figures import entry_sizes
 from figures import weight_gradient_by_step as figure
-from study.report import reader
+from rnn_core.experiment.measures.traces import QUANTILES
+from study.report import reader, style
 from study.report.sentences.weights import kinds_of
-from study.report.words import plain
+from study.report.words import addresses, plain
 from tests.figures.drawn import LN10, PROPAGATION, grid, lines, render, show, weight_parts
 from tests.figures.drawn import rate_of as synthetic_rate
+from tests.page.second_opinion_start import KINDS
 
 RUNS = grid(
     **PROPAGATION,
@@ -190,3 +193,60 @@ def test_where_nobody_asked_for_entries_it_says_what_to_add(make_study: Any) -> 
     data, facts, _ = show(entry_sizes, make_study([run | {"weights": False} for run in RUNS[:4]]))
     assert data.empty and not facts["drawn"]
     assert "traces: [entry_quantiles]" in facts["claims"][0]
+
+
+def test_kinds_that_the_headline_counts_are_drawn(make_study: Any) -> None:
+    """ "The whole gradient is lost in 36 of 108 networks": all of them of a cell that had no panel."""
+    cells, own = ("vanilla", "residual", "antisymmetric", "indrnn", "gru"), {"input_scale": [0.5, 1.0], "seed": [0, 1]}
+    runs = [
+        run
+        for cell in cells
+        for run in grid(**PROPAGATION, cell=cell, spectral_radius=[0.5, 0.9, 1.1], sequence_length=20, **own)
+    ]
+    lost = [
+        run | {"float32_flushed_at": 9, "float16_flushed_at": 5} if run["cell"] == "indrnn" else run for run in runs
+    ]
+    without, _, _ = show(entry_sizes, make_study(runs))
+    data, facts, axes = show(entry_sizes, make_study(lost))
+    panels = [str(name) for name in data["panel"].cat.categories]
+    assert not any("indrnn" in str(name) for name in without["panel"].cat.categories)
+    assert len(panels) == len(axes) == len(without["panel"].cat.categories)
+    assert sum("indrnn (input scale = 0.5" in name for name in panels) == 3  # a row of panels, with every radius
+    assert "12 of 60 networks as float16" in plain(facts["title"])
+    assert "Not drawn, because there is no room: residual (" in facts["claims"][-1]
+
+
+def test_entries_beyond_every_format_are_told(make_study: Any) -> None:
+    """A network with entries of 10^125 and more had no line and no word, and the title named lost gradients alone."""
+    (run,) = grid(**PROPAGATION, activation="tanh", spectral_radius=1.0, sequence_length=60, seed=0)
+    overflow = {f"{name}_overflowed_at": 60 for name in ("float16", "bfloat16", "float32")}
+    exploding = run | overflow | {"rate": 2.5, "norm": 130.0}
+    lost = run | {"spectral_radius": 0.5, "rate": -2.5, "float16_flushed_at": 12}
+    tables = make_study([exploding, lost])
+    data, facts, _ = show(entry_sizes, tables)
+    data = data.assign(**{name: data[name] + 130.0 * (data["panel"] == "ρ = 1") for name in QUANTILES})
+    with style.theme():
+        axes = entry_sizes.draw(data).axes
+    under = {
+        ax.get_title(loc="left").strip().replace("\u00a0", " "): [
+            text.get_text() for text in ax.texts if text.get_gid() == "under title"
+        ]
+        for ax in axes
+    }
+    assert under == {"ρ = 0.5": [], "ρ = 1": ["all too large for float32"]}
+    shown = entry_sizes.facts(data, tables.study)
+    assert "the widest format that holds none of its entries" in render("entry_sizes", facts=shown | {"claims": []})
+    assert [plain(text) for text in [facts["title"], *facts["claims"][:2]]] == [
+        "As float16, the whole gradient is lost at some step in 1 of 2 networks, and entries overflow in 1.",
+        "As bfloat16, the whole gradient is lost at some step in none of them, and entries overflow in 1.",
+        "As float32, the whole gradient is lost at some step in none of them, and entries overflow in 1.",
+    ]
+    frames = {name: pd.read_parquet(file) for name, file in tables.files.items()}
+    addressed = [each for text in (facts["title"], *facts["claims"]) for _, each in addresses(text)]
+    assert {"entries_overflowed", "entries_lost"} <= {each["kind"] for each in addressed}
+    for each in addressed:
+        assert KINDS[each["kind"]](frames, each["where"]) == each["value"], each
+    _, alone, _ = show(entry_sizes, make_study([exploding]))
+    assert plain(alone["title"]) == "Entries of the only network's gradient overflow as float16, bfloat16 and float32."
+    _, alone, _ = show(entry_sizes, make_study([lost | overflow]))
+    assert "is lost as float16, and entries overflow as float16, bfloat16 and float32." in plain(alone["title"])

@@ -158,6 +158,9 @@ def remedy_values(tables: Tables, where: Where) -> np.ndarray:
     runs = runs[runs["run_key"].isin(of_task)]
     if quality == "update_milliseconds":
         seconds = tables["timings"].drop_duplicates("run_key").set_index("run_key")["seconds"]
+        study = tables["runs"][tables["runs"]["run_key"].isin(of_task)]
+        if study["first_nonfinite_update"].isna().any():
+            runs = runs[runs["first_nonfinite_update"].isna()]
         made = runs["updates_to_success"].fillna(runs["first_nonfinite_update"].fillna(runs["updates"] - 1) + 1)
         return (1000.0 * seconds[runs["run_key"]].to_numpy() / made.to_numpy()).astype(float)
     values = runs[quality].astype(float)

@@ -15,10 +15,19 @@ from study.own_cells.described import OF_STEPS
 from study.report import drawing, layout, reader
 from study.report import style as figure_style
 from study.report.findings import Study
+from study.report.sentences.checks import (
+    EXACT,
+    HOLDS,
+    IDENTITY,
+    LEFT_OUT,
+    NOT_FINITE,
+    WITHIN,
+    left_out_words,
+    verdicts,
+)
 from study.report.words import in_order, listed, marked, marked_count, number, percent, plural
 from study.settings import steps_of
 
-IDENTITY = "spectra: "  # how the names of checks begin that need no other program
 NOTHING = drawing.Nothing(
     "No comparison of the engine with an independent program is recorded.",
     "The gate compares the engine with PyTorch before every study; its table of checks is empty here. Set gate: "
@@ -28,13 +37,14 @@ STAGES = {"gate": (-0.16, "full: gate, before any table"), "sweep": (0.16, "open
 MARKS = {"vanishing": "v", "stable": "o", "exploding": "^"}
 UNKNOWN, ONE_STEP = "not a number", "one step"  # where there is no regime
 ALL_MARKS = {**MARKS, ONE_STEP: "D", UNKNOWN: "X"}
+ROW = ["program", "network"]
 ABOVE = 2.4  # rows above the first that are for labels, where no dot can be
 
 
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """One row a check, with its ``program`` and its ``network`` (cell and activation, as they vary; a vanilla network alone has no cell's name).
 
-    ``exact`` marks an error of exactly 0. Results that neither program finds finite have no error.
+    ``verdict`` says what it came to. Results that neither program finds finite, and checks that were left out, have no error.
     """
     settings = [
         "stage",
@@ -60,7 +70,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     both = (cell + ", " + activation).fillna(cell)  # a user's own cell has no activation that the study knows
     alone = activation.fillna(cell) if set(cell) == {"vanilla"} else both
     data["network"] = both if all(several) else cell if several[0] else alone
-    data["exact"] = data["relative_error"] == 0
+    data["verdict"] = verdicts(data)
     order = ["dtype", "program", "network", "stage", "regime", "relative_error"]
     return data.sort_values(order, ignore_index=True)
 
@@ -72,12 +82,13 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     if data.empty:
         return NOTHING.facts()
     known = data.dropna(subset=["relative_error"])
-    neither, exact = len(data) - len(known), int(data["exact"].sum())
+    verdict = data["verdict"]
     shown = [
         *(["spectra"] if _of_spectra(data).any() else []),
         *(["modules"] if data["oracle"].str.startswith("torch.nn.").any() else []),
         *(stage for stage in STAGES if (data["stage"] == stage).any()),
-        *(["exact"] if exact else []),
+        *(name for name in (EXACT, WITHIN, HOLDS) if (verdict == name).any()),
+        *(["unmarked"] if len(known.drop_duplicates(ROW)) < len(data.drop_duplicates(ROW)) else []),
         *(["regimes"] if data["regime"].isin(list(MARKS)).any() else []),
         *(["one step"] if (data["regime"] == ONE_STEP).any() else []),
         *(["equations"] if data["cell"].isin(list(CELLS)).any() else []),
@@ -86,18 +97,31 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["training"] if (data.loc[data["stage"] == "sweep", "update"] > 0).any() else []),
     ]
     claims = [
-        *([_worst(known)] if len(known) and not data["exact"].all() else []),
-        f"In {marked_count(neither, 'checks_without_error')} of them neither program found a finite result."
-        if neither
-        else "",
-        f"{marked_count(exact, 'checks_exact')} of them agreed to the last bit." if exact else "",
+        *([_worst(known)] if (known["relative_error"] > 0).any() else []),
+        *_counts(verdict),
+        left_out_words(data),
     ]
     title = _title(data, known)
     alt = f"Dot plot of relative errors on a logarithmic axis, by program and network, with the tolerance and machine ε. {title}"
     return drawing.facts(title, alt, claims, shown)
 
 
+def _counts(verdict: pd.Series) -> list[str]:
+    """Of how many comparisons there is no error to tell, and why."""
+    said = {
+        NOT_FINITE: ("In {} of them neither program found a finite result.", "checks_without_error"),
+        EXACT: ("{} of them agreed to the last bit.", "checks_exact"),
+        WITHIN: ("In {} of them the difference is no more than rounding explains.", "checks_within_rounding"),
+        HOLDS: ("In {} of them a ratio of norms only has to stay below a bound, and does.", "checks_that_hold"),
+    }
+    counts = {name: int((verdict == name).sum()) for name in said}
+    return [text.format(marked_count(counts[name], kind)) for name, (text, kind) in said.items() if counts[name]]
+
+
 def _title(data: pd.DataFrame, known: pd.DataFrame) -> str:
+    data = data[data["verdict"] != LEFT_OUT]
+    if data.empty:
+        return "No check of this study could be made."
     only_one = len(data) == 1
     compared = f"{marked_count(len(data), 'checks')} comparison{'' if only_one else 's'} with PyTorch"
     if _of_spectra(data).any():
@@ -113,7 +137,8 @@ def _title(data: pd.DataFrame, known: pd.DataFrame) -> str:
         exceed = "exceeds" if failed == 1 else "exceed"
         return f"{marked_count(failed, 'checks_failed')} of {compared} {exceed} the tolerance; the largest relative error is {error}."
     if share.max() == 0:
-        return f"{compared} agrees to the last bit." if only_one else f"All of {compared} agree to the last bit."
+        how = "to the last bit" if (known["verdict"] == EXACT).all() else "within rounding"
+        return f"{compared} agrees {how}." if only_one else f"All of {compared} agree {how}."
     which = "The" if only_one else "The largest"
     if known["tolerance"].nunique() == 1:
         times = marked(number(1 / share.max(), 2), "tolerance_over_error", 1 / share.max())
@@ -247,12 +272,18 @@ def _panel(ax: Axes, checks: pd.DataFrame, rows: list[Row]) -> None:
         if network:
             ax.axhline(i, color="#eeeeee", lw=0.8, zorder=0)
         else:
-            count = plural(int((checks["program"] == program).sum()), "comparison")
-            ax.text(0.01, i + 0.1, f"{program}: {count}", transform=ax.get_yaxis_transform(), va="center", fontsize=9.5,
+            ax.text(0.01, i + 0.1, f"{program}: {_heading(checks[checks['program'] == program])}", transform=ax.get_yaxis_transform(), va="center", fontsize=9.5,
                     fontweight="bold", gid="program", bbox={"facecolor": "white", "lw": 0, "pad": 1.5}, zorder=2.5)  # fmt: skip
     _limits_drawn(ax, checks, len(rows))
     _dots(ax, checks, rows, low * 3)
     _name_worst(ax, checks, rows)
+
+
+def _heading(checks: pd.DataFrame) -> str:
+    """How many comparisons a program has, and how many of its checks have no mark."""
+    out, neither = (int((checks["verdict"] == name).sum()) for name in (LEFT_OUT, NOT_FINITE))
+    made = [plural(len(checks) - out, "comparison")] if out < len(checks) else []
+    return ", ".join([*made, *([f"{neither} not finite"] if neither else []), *([f"{out} left out"] if out else [])])
 
 
 def _limits_drawn(ax: Axes, checks: pd.DataFrame, count: int) -> None:
@@ -266,7 +297,7 @@ def _limits_drawn(ax: Axes, checks: pd.DataFrame, count: int) -> None:
 
 def _dots(ax: Axes, checks: pd.DataFrame, rows: list[Row], zero: float) -> None:
     """Regimes by colour and marker; the gate full, the sweeps open and a little lower."""
-    x = checks["relative_error"].mask(checks["exact"], zero)
+    x = checks["relative_error"].mask(checks["relative_error"] == 0, zero)
     place = pd.Series(list(zip(checks["program"], checks["network"], strict=True)), index=checks.index).map(rows.index)
     for stage, (offset, _) in STAGES.items():
         for regime, marker in ALL_MARKS.items():
@@ -323,8 +354,11 @@ def _legend(data: pd.DataFrame) -> list[Line2D]:
         for stage, (_, label) in STAGES.items()
         if (data["stage"] == stage).any()
     ]
-    exact = [Line2D([], [], ls="", label="leftmost: exactly 0")] if data["exact"].any() else []
-    return [*regimes, *stages, *exact]
+    zero = (
+        "exactly 0" if set(data.loc[data["relative_error"] == 0, "verdict"]) == {EXACT} else "no error beyond rounding"
+    )
+    leftmost = [Line2D([], [], ls="", label=f"leftmost: {zero}")] if (data["relative_error"] == 0).any() else []
+    return [*regimes, *stages, *leftmost]
 
 
 def _called(regime: str) -> str:

@@ -468,14 +468,16 @@ def _theory(ax: Axes, rows: pd.DataFrame) -> None:
         if not _is_drawn(rows, column):
             continue
         for i, hue_rows in enumerate(hues):
-            mean = _mean_theory(hue_rows, _drawn(rows, column))
+            mean = drawn = _mean_theory(hue_rows, _drawn(rows, column))
             thinner = np.linspace(1.6, 0.8, len(hues))[i]  # so that lines that coincide all show
             style = line | ({"color": hue_rows["colour"].iloc[0], "lw": thinner} if len(hues) > 1 else {})
             if not joined:
                 style |= _bar(column, 1.0 if len(hues) == 1 else 0.5)
             elif mean.notna().sum() < 2:  # a line of one place is invisible
                 style |= _bar(column, 0.5)
-            ax.plot(mean.index, mean, gid=_drawn(rows, column).removesuffix("_rate"), zorder=2, **style)
+            elif rows["x_axis"].iloc[0] in measures.SCALES:
+                drawn = measures.along_scale(hue_rows, _drawn(rows, column))
+            ax.plot(drawn.index, drawn, gid=_drawn(rows, column).removesuffix("_rate"), zorder=2, **style)
 
 
 def _mean_theory(rows: pd.DataFrame, column: str) -> pd.Series:

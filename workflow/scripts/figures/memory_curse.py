@@ -90,10 +90,11 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     said = [_factors(data), *powers_said, _deviation(data), _unmoved(data)]
     claims = [*said, facets.left_out(data)]
     shown = [
-        *(["law"] if data[PREDICTED[SENSITIVITY]].notna().any() else []),
+        *_laws(data),
+        *(["from below"] if all(_comes_up(rows) for _, rows in _kinds(data)) else []),
         *([f"near: {_nearest_words(data)}"] if powers_said else []),
         *(["kinds"] if _named(data) else []),
-        *(["networks"] if data.groupby(["panel", "forgetting"], observed=True).size().max() > 1 else []),
+        *(["networks"] if data.groupby(["panel", "spectral_radius"], observed=True).size().max() > 1 else []),
     ]
     return drawing.facts(title, alt, claims, shown, answer=said)
 
@@ -104,6 +105,19 @@ def _kinds(data: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
 
 def _named(data: pd.DataFrame) -> bool:
     return len(data["panel"].cat.categories) > 1
+
+
+def _laws(data: pd.DataFrame) -> list[str]:
+    """Which laws are drawn as lines: that of linear recurrences in all panels, and of networks without it the linear law of the signal alone."""
+    whole = data[PREDICTED[SENSITIVITY]].notna()
+    alone = data[PREDICTED[SIGNAL]].notna() & ~whole
+    return [*(["law"] if whole.any() else []), *(["linear law"] if alone.any() else [])]
+
+
+def _comes_up(rows: pd.DataFrame) -> bool:
+    """Whether the mean rate of the signal is below zero at every radius, and nearer to it at each larger one."""
+    mean = rows.groupby("spectral_radius")[SIGNAL].mean()
+    return bool((mean < 0.0).all() and mean.is_monotonic_increasing)
 
 
 def _where(rows: pd.DataFrame) -> dict[str, Any]:
@@ -262,6 +276,8 @@ def draw(data: pd.DataFrame) -> Figure:
 def _lines(ax: Axes, rows: pd.DataFrame, column: str, colour: str, place: int) -> None:
     """Every network light, their mean dark, and the law as a line. Later kinds are smaller, so that kinds that agree all show."""
     marker, size = style.marker(place), max(4.0, 8.0 - 2.0 * place)
+    # by the radius that was asked for: measured ones of several seeds differ by rounding
+    rows = rows.assign(forgetting=rows.groupby("spectral_radius")["forgetting"].transform("median"))
     law = rows.groupby("forgetting")[PREDICTED[column]].mean().dropna()
     ax.plot(law.index, law, color=colour, lw=1.5, ls=LINES[place % len(LINES)], gid="law", zorder=2)
     ax.plot(
@@ -292,13 +308,19 @@ def _finished(ax: Axes, column: str, data: pd.DataFrame) -> None:
     ax.set_ylim(min(bottom, places[0] if len(places) < 3 else bottom), max(top, bottom + 1.0))
 
 
+def _measured(data: pd.DataFrame) -> str:
+    several = data.groupby(["panel", "spectral_radius"], observed=True).size().max() > 1
+    return f"measured: {'mean; light: one network' if several else 'one network'}"
+
+
 def _legend(data: pd.DataFrame, paint: dict[Any, str]) -> list[Line2D]:
     several = _named(data)
     own = [
         Line2D([], [], color=colour, marker=style.marker(i), ls="", ms=6, label=str(panel)) for i, (panel, colour) in enumerate(paint.items())
     ] if several else []  # fmt: skip
     ink = style.FAINT if several else style.CATEGORIES[0]
-    own.append(Line2D([], [], color=ink, marker="o", ls="", ms=6, label="measured: mean; light: one network"))
-    if data[PREDICTED[SENSITIVITY]].notna().any():
-        own.append(Line2D([], [], color=ink, lw=1.5, label="law of linear recurrences"))
+    own.append(Line2D([], [], color=ink, marker="o", ls="", ms=6, label=_measured(data)))
+    laws = {"law": "law of linear recurrences", "linear law": "linear law of the signal"}
+    if drawn := _laws(data):  # a line has the style of its kind
+        own.append(Line2D([], [], color=ink, lw=1.5, label=" or ".join(laws[name] for name in drawn)))
     return own

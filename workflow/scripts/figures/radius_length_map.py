@@ -39,11 +39,14 @@ MOST_COLUMNS = 16  # more have no room for numbers
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """Panel × row × T: median over networks of log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖), and how many networks vanish, stay and explode.
 
-    ``predicted`` is the median of what theory says, predicted_rate over all steps but one, in decades; nan where it says nothing of a network.
+    ``predicted`` is the median of what theory says, predicted_rate over all steps but one, in decades; nan where it says nothing of a network,
+    and where sequences of a file end earlier than at T (``early``): they have fewer steps, and short ones lead the norm of a batch.
     A ``row`` is a value of ``axis``: the spectral radius, or else the number with the most values in the sweep. An exactly zero gradient
     counts as −∞. ``agree``: all networks are of one regime. ``drawn``: there is room for the panel.
     """
-    by_axis = facets.by_number(tables, _axis_of, "log10_gradient_ratio", "regime", "predicted_rate")
+    by_axis = facets.by_number(
+        tables, _axis_of, "log10_gradient_ratio", "regime", "predicted_rate", "settled_to", "data"
+    )
     maps = [each for each in (_maps(axis, runs) for axis, runs in by_axis if axis) if len(each)]
     if not maps:
         return pd.DataFrame()
@@ -61,6 +64,8 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
             "median",
             "predicted",
             "added",
+            "early",
+            "of a file",
             "networks",
             *measures.REGIMES,
             "lost",
@@ -85,6 +90,7 @@ def _maps(axis: str, runs: pd.DataFrame) -> pd.DataFrame:
     runs = facets.panels(runs, panel_axes, most=len(runs))
     runs = runs.assign(row=runs[axis], drawn=runs["panel"].isin(with_room["panel"].cat.categories))
     runs["left_out"] = with_room["left_out"].iloc[0]
+    runs["early"] = measures.end_early(runs)
     runs = runs[_has_map(runs)]
     if runs.empty or not runs["drawn"].any() or runs["log10_gradient_ratio"].isna().all():
         return pd.DataFrame()
@@ -102,10 +108,13 @@ def _has_map(runs: pd.DataFrame) -> pd.Series:
 
 
 def _cell(rows: pd.DataFrame) -> dict[str, Any]:
-    counts = measures.regime_counts(rows)
+    counts, predicted = measures.regime_counts(rows), measures.predicted_decades(rows)
+    early = bool(rows["early"].any()) and not math.isnan(predicted)
     return {
         "median": measures.median_decades(rows),
-        "predicted": measures.predicted_decades(rows),
+        "predicted": math.nan if early else predicted,
+        "early": early,
+        "of a file": bool(rows["data"].notna().any()) and not early and not math.isnan(predicted),
         "added": bool((measures.steps(rows) > rows["sequence_length"]).any()),
         "networks": len(rows),
         "drawn": bool(rows["drawn"].iloc[0]),
@@ -135,6 +144,7 @@ def facts(data: pd.DataFrame, _: Study) -> drawing.Facts:
         *(["zeros"] if (data["median"] == -np.inf).any() else []),
         *(["radius"] if axes == ["spectral_radius"] else []),
         *(["added"] if data["added"].any() else []),
+        *(name for name in ("early", "of a file") if data[name].any()),
     ]
     split = cells[~cells["agree"]]
     disagree = (

@@ -44,6 +44,7 @@ NOTHING = drawing.Nothing(
 )
 MOST_REMEDIES = 16  # rows that the picture has room for
 RESULTS = ("held_out_accuracy", "held_out_loss")  # qualities that a remedy does not have whose runs all broke down
+NOT_OF_BROKEN = (*RESULTS, "update_milliseconds")
 MOST_WORDS = 14  # of names in a sentence
 NO_RESULT = "No remedy has a result: every run breaks down."
 FLAT = 1e-9  # relative range of values that are alike
@@ -201,9 +202,11 @@ def _with_costs(runs: pd.DataFrame, timings: pd.DataFrame) -> pd.DataFrame:
     made = runs["updates_to_success"].fillna(made)  # a run that succeeds ends there
     loss = measures.counted(runs["held_out_loss"], runs["baseline_loss"], runs["broken"])
     accuracy = runs["result"].where(runs["metric"] == "held_out_accuracy", runs["held_out_accuracy"])
-    return runs.assign(
-        update_milliseconds=1000.0 * runs["seconds"] / made, held_out_loss=loss, held_out_accuracy=accuracy
-    )
+    whole = runs[
+        "first_nonfinite_update"
+    ].isna()  # what a run costs once, over the few updates before it broke down, is no cost of an update
+    took = (1000.0 * runs["seconds"] / made).where(whole | ~whole.any())
+    return runs.assign(update_milliseconds=took, held_out_loss=loss, held_out_accuracy=accuracy)
 
 
 def _rows(name: str, chosen: dict[str, Any], runs: pd.DataFrame, asked: Iterable[str]) -> pd.DataFrame:
@@ -220,7 +223,7 @@ def _rows(name: str, chosen: dict[str, Any], runs: pd.DataFrame, asked: Iterable
     no_result = bool(runs["broken"].all())
     if no_result:
         data.loc[data["quality"].isin(RESULTS), "value"] = math.nan
-    return data.assign(remedy=name, where=where, no_result=no_result, metric=runs["metric"].iloc[0], baseline=runs["baseline"].mean(), flossed=bool(runs["flossing"].gt(0).any()))  # fmt: skip
+    return data.assign(remedy=name, where=where, no_result=no_result, metric=runs["metric"].iloc[0], baseline=runs["baseline"].mean(), flossed=bool(runs["flossing"].gt(0).any()), some_untimed=bool(runs["update_milliseconds"].isna().any()))  # fmt: skip
 
 
 def _in_order(data: pd.DataFrame) -> pd.DataFrame:
@@ -273,7 +276,8 @@ class Best:
 
     @property
     def clear(self) -> bool:
-        return self.seeds >= statistics.FEWEST_SEEDS and not self.level and not self.tied
+        """Whether all others are clearly worse, but for those that are as good in every seed."""
+        return self.seeds >= statistics.FEWEST_SEEDS and not self.level and bool(self.behind or not self.tied)
 
 
 def bests(data: pd.DataFrame) -> dict[str, Best]:
@@ -343,6 +347,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
     shown += ["flossing"] if data["flossed"].any() else []
     shown += ["cut"] if len(data["remedy"].cat.categories) > MOST_REMEDIES else []
     shown += ["median"] if np.isinf(data.loc[data["quality"] != "updates_to_success", "value"]).any() else []
+    shown += ["untimed"] if data["some_untimed"].any() else []
+    shown += ["open"] if _has_arrow(data) else []
     shown += ["clear"] if any(each.clear for each in best.values()) else []
     return drawing.facts(title, alt, claims, shown, answer=said)
 
@@ -378,13 +384,15 @@ def _title(best: dict[str, Best], remedies: int) -> str:
     if max((each.seeds for each in best.values()), default=0) < statistics.FEWEST_SEEDS:
         return f"Too few seeds to tell which of {_count(remedies)} remedies is best: at least {spelled(statistics.FEWEST_SEEDS)} are needed."
     clear: dict[str, list[str]] = {}
+    several = False
     for name, each in best.items():
         if each.clear:
-            clear.setdefault(each.remedy, []).append(QUALITIES[name].label)
+            clear.setdefault(_some([each.remedy, *each.tied], 3), []).append(QUALITIES[name].label)
+            several |= bool(each.tied)
     if not clear:
         return f"Of {_count(remedies)} remedies, none is clearly ahead of all others by any measure."
     if len(clear) == 1 and len(next(iter(clear.values()))) == len(best):
-        return f"Of {_count(remedies)} remedies, {next(iter(clear))} is clearly the best by every measure."
+        return f"Of {_count(remedies)} remedies, {next(iter(clear))} {'are' if several else 'is'} clearly the best by every measure."
     text = f"Clearly best: {itemized(f'{remedy} in {listed(labels)}' for remedy, labels in clear.items())}."
     if len(text) <= LONGEST_TITLE:
         return text
@@ -427,8 +435,6 @@ def _claim(data: pd.DataFrame, name: str, best: Best) -> str:
         return f"{said}."
     if best.seeds < statistics.FEWEST_SEEDS:
         return f"{said}. Too few seeds to tell whether that is chance."
-    if best.clear:
-        return f"{said}, clearly ahead of {'the other' if best.others == 1 else 'all others'}."
     if not best.level:
         return f"{said}, clearly ahead of {'the other' if len(best.behind) == 1 else 'all others'}."
     if not best.behind:
@@ -464,11 +470,12 @@ def _panel(ax: Axes, rows: pd.DataFrame, name: str, best: Best, remedies: list[s
     """A dot a remedy, with its interval; the best is a star, and what is clearly worse is faint."""
     quality = QUALITIES[name]
     ends: list[float] = []
+    arrows: list[tuple[int, float, bool, str]] = []
     for place, remedy in enumerate(remedies):
         own = rows[rows["remedy"] == remedy]
         interval = quality.interval(own["value"])
         if not math.isfinite(interval.value):
-            words = quality.write(interval.value) if len(own) else "no result" if name in RESULTS else ""
+            words = quality.write(interval.value) if len(own) else "no result" if name in NOT_OF_BROKEN else ""
             ax.annotate(
                 words, (1, place), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=9, gid="no dot"
             )
@@ -478,14 +485,38 @@ def _panel(ax: Axes, rows: pd.DataFrame, name: str, best: Best, remedies: list[s
         level = remedy not in best.behind or best.seeds < statistics.FEWEST_SEEDS or not quality.tested
         colour = BEST if first else FAINT if not level else style.INK if quality.tested else UNTESTED
         low, high = (end if math.isfinite(end) else interval.value for end in interval[1:])
+        arrows += [(place, interval.value, end > 0.0, colour) for end in interval[1:] if math.isinf(end)]
         ax.plot([low, high], [place, place], color=colour, lw=1.6, solid_capstyle="butt", zorder=2, gid="interval")
         ax.plot(
             interval.value, place, color=colour, marker="*" if first else "o", ms=11 if first else 5.5, ls="",
             mfc=colour if first or level else "white", mew=1.2 if not first else 0.0, zorder=3, gid=f"{name} {remedy}",
         )  # fmt: skip
     _scale(ax, name, ends, float(rows["baseline"].iloc[0]), str(rows["metric"].iloc[0]))
+    for each in arrows:
+        _arrow(ax, *each)
     for place in range(len(remedies)):
         ax.axhline(place, color="#eeeeee", lw=0.8, zorder=0)
+
+
+def _arrow(ax: Axes, place: int, value: float, upward: bool, colour: str) -> None:
+    """An end of an interval that is infinite: a line to the edge, with an arrow."""
+    limits = ax.get_xlim()
+    edge = limits[1] if upward else limits[0]
+    ax.plot([value, edge], [place, place], color=colour, lw=1.6, solid_capstyle="butt", zorder=2, gid="open interval")
+    ax.plot(
+        edge, place, marker=">" if upward else "<", color=colour, ms=6, mew=0.0, clip_on=False, zorder=3, gid="arrow"
+    )
+    ax.set_xlim(limits)
+
+
+def _has_arrow(data: pd.DataFrame) -> bool:
+    """Whether an interval of a finite dot has an infinite end."""
+    drawn = data[data["remedy"].isin(list(data["remedy"].cat.categories)[:MOST_REMEDIES])]
+    intervals = [
+        QUALITIES[str(name)].interval(rows["value"])
+        for (name, _), rows in drawn.groupby(["quality", "remedy"], observed=True)
+    ]
+    return any(math.isfinite(each.value) and np.isinf(each[1:]).any() for each in intervals)
 
 
 def _scale(ax: Axes, name: str, ends: list[float], baseline: float, metric: str) -> None:
@@ -495,11 +526,13 @@ def _scale(ax: Axes, name: str, ends: list[float], baseline: float, metric: str)
         return
     if name in ("growth_rate", "lyapunov_max"):
         ax.axvline(0.0, color="#777777", lw=0.9, zorder=1)
+    reach = list(ends)
     if name == metric and math.isfinite(baseline):
+        reach.append(baseline)
         ax.axvline(baseline, color="#777777", lw=1.1, ls=(0, (4, 3)), zorder=1, gid="baseline")
-    if QUALITIES[name].log and ends and 0.0 < 10.0 * min(ends) < max(ends):
+    if QUALITIES[name].log and 0.0 < 10.0 * min(reach) < max(reach):
         ax.set_xscale("log")
-        low, high = min(ends) / 1.15, max(ends) * 1.15
+        low, high = min(reach) / 1.15, max(reach) * 1.15
         ax.set_xlim(low, high)
     elif _alike(ends):
         middle = ends[0]  # all alike: ticks of a range of nothing would repeat one number

@@ -10,12 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from study.report import drawing, facets, layout, measures, reader, statistics, style
-from study.report.chosen import with_wanted
+from study.report.chosen import redrawn
 from study.report.findings import Study
 from study.report.phrases import LN10, counted
 from study.report.words import (
     LONGEST_TITLE,
-    few,
     itemized,
     marked,
     marked_count,
@@ -84,16 +83,8 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
 def _placed(networks: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     """The networks of the kinds that have a row, those that the headline names among them."""
     every, drawn = (facets.panels(networks, axes, most) for most in (len(networks), MOST_KINDS))
-    names = list(every["panel"].cat.categories)
     ends = [kinds[i] for kinds in [_by_survivors(networks)] if kinds for i in (0, -1)]
-    told = [names.index(measures.where(every, **kind)["panel"].iloc[0]) for kind, _ in ends]
-    places = [names.index(name) for name in drawn["panel"].cat.categories]
-    if set(told) <= set(places):
-        return drawn
-    kept = [names[i] for i in with_wanted(places, told)]
-    runs = every[every["panel"].isin(kept)]
-    runs = runs.assign(panel=runs["panel"].cat.remove_unused_categories())
-    return runs.assign(left_out=few([name for name in names if name not in kept], 6))
+    return redrawn(every, drawn, [measures.where(every, **kind)["panel"].iloc[0] for kind, _ in ends])
 
 
 def _by_survivors(networks: pd.DataFrame) -> list[tuple[dict[str, Any], pd.DataFrame]]:

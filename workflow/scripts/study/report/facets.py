@@ -169,11 +169,11 @@ def by_number(tables: Tables, axis_of: Callable[[Part], str | None], *measured: 
     ]
 
 
-def start_panels(runs: pd.DataFrame) -> pd.DataFrame:
+def start_panels(runs: pd.DataFrame, place: Callable[..., pd.DataFrame] = panels) -> pd.DataFrame:
     """Starts at the longest sequence of their kind with their ``panel``, one a setting: of more than three spectral radii, or weight
     scales, ``three_scales``.
 
-    ``fewer``: whether some of them are left out; ``across``: how many stand side by side; ``scaled_by``: what they are.
+    ``fewer``: whether some of them are left out; ``across``: how many stand side by side; ``scaled_by``: what they are. ``place`` gives panels.
     """
     axes = [axis for axis in varied(runs, TRAINING) if axis != "sequence_length"]
     runs, scale = at_longest(runs, axes), scale_of(runs)
@@ -182,7 +182,7 @@ def start_panels(runs: pd.DataFrame) -> pd.DataFrame:
     if fewer:
         runs = pd.concat([three_scales(rows, scale) for _, rows in grouped(runs, others)])
     across = max(rows[scale].nunique() for _, rows in grouped(runs, others))
-    shown = panels(runs, [*others, *([scale] if scale in axes else [])]).reset_index(drop=True)
+    shown = place(runs, [*others, *([scale] if scale in axes else [])]).reset_index(drop=True)
     return shown.assign(fewer=fewer, across=across, scaled_by=scale)
 
 

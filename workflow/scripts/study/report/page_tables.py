@@ -18,6 +18,7 @@ from study.config.idle import about_numbers
 from study.report import measures, statistics
 from study.report.findings import Study
 from study.report.phrases import counted
+from study.report.sentences.checks import LEFT_OUT, NOT_FINITE, verdicts
 from study.report.sentences.prediction import with_dynamic_theory
 from study.report.words import listed, marked, marked_count, number, spelled
 from study.screen import progress
@@ -33,7 +34,7 @@ def check_summary(checks: pd.DataFrame) -> list[dict[str, Any]]:
     """Worst relative error by stage, oracle and dtype."""
     rows = []
     for (stage, oracle, dtype), group in checks.groupby(["stage", "oracle", "dtype"], sort=True):
-        finite = group["relative_error"].dropna()
+        finite, verdict = group["relative_error"].dropna(), verdicts(group)
         worst = group.loc[finite.idxmax()] if len(finite) else None
         rows.append(
             {
@@ -41,7 +42,8 @@ def check_summary(checks: pd.DataFrame) -> list[dict[str, Any]]:
                 "oracle": oracle,
                 "dtype": dtype,
                 "count": len(group),
-                "nonfinite": len(group) - len(finite),
+                "nonfinite": int((verdict == NOT_FINITE).sum()),
+                "left_out": int((verdict == LEFT_OUT).sum()),
                 "worst": None if worst is None else float(worst["relative_error"]),
                 "where": "" if worst is None else _where(worst),
                 "tolerance": float(group["tolerance"].iloc[0]),

@@ -33,8 +33,10 @@ from study.report.measures.regimes import (
     LINEAR_MATRICES,
     REST_MATRICES,
     Critical,
+    along_scale,
     critical,
     crossings,
+    end_early,
     has_gate_biases,
     has_law_at_rest,
     is_linear,
@@ -74,6 +76,7 @@ from study.report.measures.selection import (
 )
 
 __all__ = [
+    "along_scale",
     "ALIKE",
     "LINEAR_MATRICES",
     "MOST_PAIRED",
@@ -102,6 +105,7 @@ __all__ = [
     "deviations",
     "difference",
     "distinct_starts",
+    "end_early",
     "finite",
     "settings_of",
     "with_gradient",

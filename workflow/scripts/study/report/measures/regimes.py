@@ -12,6 +12,7 @@ import pandas as pd
 
 from rnn_core import CELLS
 from rnn_core.theory import REGIMES
+from rnn_core.theory.growth import ALIGNING
 from study.report import statistics
 from study.report.measures.selection import scale_of, steps, symbol_of
 
@@ -32,6 +33,14 @@ def predicted_decades(runs: pd.DataFrame) -> float:
     """The same by theory: predicted_rate over all steps but one; nan where it says nothing of a network."""
     decades = runs["predicted_rate"].astype(float) * (steps(runs) - 1) / math.log(10.0)
     return math.nan if decades.isna().any() else statistics.median(decades.to_numpy()).value
+
+
+def end_early(runs: pd.DataFrame) -> pd.Series:
+    """Runs at a length before which some sequences of their file are known to end: the settled window of a batch stops before that of T steps."""
+    T = steps(runs)
+    full = T - np.minimum(ALIGNING, (T - 1) // 2)  # rnn_core.theory.settled_windows
+    early = runs["data"].notna() & (runs["settled_to"] < full)
+    return early.groupby([runs["data"], runs["sequence_length"]], dropna=False).transform("any")
 
 
 ALIKE = 0.01  # relative: radii of one network that differ by less, as its inputs are others
@@ -161,6 +170,40 @@ def turning_theory(runs: pd.DataFrame) -> str:
     if (runs["activation"] == "identity").all():
         return "linear law"
     return "mean field" if (runs["cell"] == "vanilla").all() else "law at rest"
+
+
+RATE_OF = {
+    "linear law": "linear_rate", "mean field": "mean_field_rate", "dynamic mean field": "dynamic_rate", "law at rest": "rest_rate",
+    "operating point": "operating_rate",
+}  # fmt: skip
+BETWEEN = 17  # places from one value tried to the next
+
+
+def along_scale(runs: pd.DataFrame, column: str) -> pd.Series:
+    """A theory's mean rate over networks of one kind, by what scales the matrix: straight in its logarithm between the values tried, as crossings are.
+
+    Of the theory that says where growth turns, the line passes there, too.
+    """
+    rate, axis = runs[column].astype(float), scale_of(runs)
+    mean = rate.where(np.isfinite(rate)).groupby(runs[axis].astype(float)).mean()
+    known = _through_its_root(mean[mean.index > 0], runs, column)
+    if len(known) < 2:
+        return mean
+    places = np.unique([np.geomspace(low, high, BETWEEN) for low, high in itertools.pairwise(known.index)])
+    between = pd.Series(np.interp(np.log(places), np.log(known.index), known), index=places)
+    return pd.concat([mean[mean.index <= 0], between])
+
+
+def _through_its_root(mean: pd.Series, runs: pd.DataFrame, column: str) -> pd.Series:
+    """With the root of a theory as a place of its own, where its rates at the values beside it are on both sides of zero."""
+    critical = theory_critical(runs)
+    if critical is None or RATE_OF.get(turning_theory(runs)) != column:
+        return mean
+    at = critical.radius.value
+    below, above = mean[mean.index < at], mean[mean.index > at]
+    if at in mean.index or below.empty or above.empty or not below.iloc[-1] < 0.0 < above.iloc[0]:
+        return mean
+    return pd.concat([below, pd.Series({at: 0.0}), above])
 
 
 # By cell, what the linear law's ρ is of, where that is not the recurrent matrix: captions say it.
