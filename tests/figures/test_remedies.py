@@ -169,7 +169,9 @@ def test_all_remedies_are_compared_where_some_have_no_room(make_study: Any) -> N
     ]  # fmt: skip
     tables = make_study(made)
     data, facts, axes = show(remedies, tables)
-    best = "Clearly best: learning rate = 0.01 and learning rate = 0.011 in held-out accuracy."  # the same in every seed
+    best = (
+        "Clearly best: learning rate = 0.01 and learning rate = 0.011 in held-out accuracy."  # the same in every seed
+    )
     assert plain(facts["title"]) == best and len(data["remedy"].cat.categories) == 20
     said = list(map(plain, facts["claims"]))
     assert any(
