@@ -113,7 +113,9 @@ def _told(study: Study, part: measures.Part, kind: Kind) -> Kind:
 
 def _of_one_length(kinds: list[Kind], drawn: set[int]) -> list[Kind]:
     """Those at the longest sequence that has bars: of six steps one may write half, of sixty it would be a finding."""
-    longest = max((kind.all_steps for kind in kinds if kind.all_steps in drawn), default=max(kind.all_steps for kind in kinds))
+    longest = max(
+        (kind.all_steps for kind in kinds if kind.all_steps in drawn), default=max(kind.all_steps for kind in kinds)
+    )
     return [kind for kind in kinds if kind.all_steps == longest]
 
 

@@ -87,7 +87,17 @@ def varying_codes(runs: pd.DataFrame, without: Iterable[str] = ()) -> dict[str, 
 
 def distinct_starts(runs: pd.DataFrame) -> pd.DataFrame:
     """Every start once, whatever sweeps and ways of training share it."""
-    return runs.drop_duplicates([name for name in settings() if name not in TRAINING])
+    return runs.drop_duplicates(_of_start())
+
+
+def _of_start() -> list[str]:
+    """The settings that a network has before training, its seed among them."""
+    return [name for name in settings() if name not in TRAINING]
+
+
+def each_start(starts: pd.DataFrame) -> bytes:
+    """What two groups of starts have in common if they are the same networks, in whatever order."""
+    return bytes(np.sort(pd.util.hash_pandas_object(starts[_of_start()], index=False).to_numpy()).tobytes())
 
 
 def with_gradient(starts: pd.DataFrame) -> pd.DataFrame:
