@@ -1297,3 +1297,46 @@ def test_two_ends_that_read_the_same_are_one() -> None:
     assert plain(text).startswith(
         "In the median over settings and networks, the law at rest misses by 0.41 decades (a)"
     )
+
+
+def same_by_construction(make_study: Any) -> reader.Tables:
+    """Two cells with a second direction or without, in one layer and two, with a loss at the last step or at every one."""
+    varied = {"bidirectional": [False, True], "loss_at": ["last", "every"], "layers": [1, 2]}
+    runs = grid(
+        **PROPAGATION | {"loss_at": "last", "layers": 1} | varied,
+        cell=["gru", "lstm"],
+        sequence_length=[6, 20],
+        seed=SEEDS,
+    )
+    for run in runs:
+        of_stack = 0.3 * run["bidirectional"] * (run["layers"] > 1)
+        run["rate"] = -0.2 - 0.01 * run["seed"] * (20 / run["sequence_length"]) ** (run["cell"] == "gru") - of_stack
+    return make_study(runs)
+
+
+def test_networks_whose_rates_are_the_same_by_construction_are_counted_once(make_study: Any) -> None:
+    """ "Halves in 8 of 16 kinds of network" was of two kinds, four times each: growth is of the last step's loss alone."""
+    tables = same_by_construction(make_study)
+    data, facts, (left, *_) = show(seed_distribution, tables)
+    assert "in 3 of 6 kinds of network" in plain(facts["title"])
+    assert len(data) == 6 * 2 * 6 and len(lines(left, "spread")) == 6
+    assert set(data["panel"]) == {
+        *(f"{cell} (L = 1, one direction)" for cell in ("gru", "lstm")),
+        *(f"{cell} (L = 2, {way})" for cell in ("gru", "lstm") for way in ("one direction", "bidirectional")),
+    }
+    assert "Networks whose rates are the same by construction are counted once." in " ".join(
+        map(plain, facts["claims"])
+    )
+
+
+def test_what_is_so_by_construction_is_no_finding(make_study: Any) -> None:
+    """The page found that places of the loss "make little difference", and a mean over L held a difference that is always zero."""
+    said = " ".join(map(plain, same_by_construction(make_study).study.sentences))
+    assert "The place of the loss changes no growth rate, by construction" in said
+    assert "each counts once for every place of the loss" in said
+    assert "For L = 1 the difference is zero by construction, and lessens this mean" in said
+    others = grid(
+        **PROPAGATION, cell="gru", loss_at=["last", "every"], seed=SEEDS
+    )  # rates that are not the same are told as they are
+    others = [run | {"rate": -0.2 * (1 + (run["loss_at"] == "last")) - 0.01 * run["seed"]} for run in others]
+    assert "by construction" not in " ".join(map(plain, make_study(others).study.sentences))
