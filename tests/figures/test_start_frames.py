@@ -1335,8 +1335,7 @@ def test_what_is_so_by_construction_is_no_finding(make_study: Any) -> None:
     assert "The place of the loss changes no growth rate, by construction" in said
     assert "each counts once for every place of the loss" in said
     assert "For L = 1 the difference is zero by construction, and lessens this mean" in said
-    others = grid(
-        **PROPAGATION, cell="gru", loss_at=["last", "every"], seed=SEEDS
-    )  # rates that are not the same are told as they are
+    # rates that are not the same are told as they are
+    others = grid(**PROPAGATION | {"loss_at": ["last", "every"]}, cell="gru", sequence_length=9, seed=SEEDS)
     others = [run | {"rate": -0.2 * (1 + (run["loss_at"] == "last")) - 0.01 * run["seed"]} for run in others]
     assert "by construction" not in " ".join(map(plain, make_study(others).study.sentences))
