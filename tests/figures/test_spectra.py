@@ -272,3 +272,11 @@ def test_the_kinds_that_the_headline_names_are_drawn(make_study: Any) -> None:
     assert set(data.loc[data["what"] == "exponent", "panel"].astype(str)) == set(panels)
     [others] = [plain(claim) for claim in facts["claims"] if "no room" in claim]
     assert set(re.findall(r"\w+", others)) & set(kinds) == set(kinds) - set(panels)
+
+
+def test_of_one_network_a_setting_nothing_is_a_median(make_study: Any) -> None:
+    """ "In the median network of every setting": each had one."""
+    runs = grid(**ONE | {"spectral_radius": RADII, "seed": [0]})
+    _, facts, _ = show(spectra, make_study(runs))
+    text = " ".join(map(plain, facts["claims"]))
+    assert "In every setting, the measured growth rate is at most" in text and "In the median network of" not in text

@@ -1339,3 +1339,54 @@ def test_what_is_so_by_construction_is_no_finding(make_study: Any) -> None:
     others = grid(**PROPAGATION | {"loss_at": ["last", "every"]}, cell="gru", sequence_length=9, seed=SEEDS)
     others = [run | {"rate": -0.2 * (1 + (run["loss_at"] == "last")) - 0.01 * run["seed"]} for run in others]
     assert "by construction" not in " ".join(map(plain, make_study(others).study.sentences))
+
+
+def labels_of(axes: list[Axes]) -> list[str]:
+    """What the legend of a figure says."""
+    figure = axes[0].figure
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_a_tick_of_a_kind_that_has_no_median_is_explained(make_study: Any) -> None:
+    """One network of six turned at 0.54, and neither legend nor caption said what the tick was. The headline hid kinds of one sign."""
+    runs = grid(
+        **PROPAGATION,
+        activation=["relu", "tanh", "elu", "selu"],
+        spectral_radius=[0.5, 1.5],
+        sequence_length=9,
+        seed=SEEDS,
+    )
+    level = {"relu": 0.5, "elu": 0.6, "tanh": -0.5, "selu": 0.4}
+    for run in runs:
+        turns = run["activation"] == "selu" and run["seed"] == 0
+        run["rate"] = run["spectral_radius"] - 1.0 if turns else level[run["activation"]]
+    _, facts, axes = show(growth_rate, make_study(runs))
+    labels = labels_of(axes)
+    assert "turning point: one network" in labels and not any("median" in each for each in labels)
+    said = " ".join(render("growth_rate", facts=facts).split())
+    assert (
+        "A tick on the zero line is the spectral radius ρ at which one network turns" in said
+        and "The diamond" not in said
+    )
+    many = [
+        run | {"initializer": name} for run in runs
+        for name in ("gaussian", "orthogonal", "glorot", "sparse")
+    ]  # fmt: skip
+    _, facts, _ = show(growth_rate, make_study(many))
+    assert plain(facts["title"]) == (
+        "Growth per step back is positive at every ρ in some kinds of network, negative in others, and turns at no single ρ in the rest."
+    )
+
+
+def test_the_turning_point_of_one_network_is_no_median(make_study: Any) -> None:
+    runs = grid(**PROPAGATION, spectral_radius=[0.5, 3.0], sequence_length=9, seed=[0])
+    _, facts, axes = show(growth_rate, make_study([run | {"rate": run["spectral_radius"] - 1.0} for run in runs]))
+    assert [each for each in labels_of(axes) if "turning point: " in each and "theory" not in each] == [
+        "turning point: one network"
+    ]
+    said = " ".join(render("growth_rate", facts=facts).split())
+    assert (
+        "A diamond on the zero line is the spectral radius ρ at which one network turns" in said
+        and "median of the ticks" not in said
+    )
+    assert not lines(axes[0], "turning") and len(lines(axes[0], "critical")) == 1

@@ -149,6 +149,8 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *measures.rest_matrices(at_rest["cell"], at_rest["biased"]),
         *(cell for cell in measures.LINEAR_MATRICES if data["cell"].eq(cell).any()),
         *(["turning"] if any(map(_turns, blocks)) else []),
+        *(["ticks"] if any(map(_has_ticks, blocks)) else []),
+        *(["median turning"] if any(_turns(rows) and rows["seed"].nunique() > 1 for rows in blocks) else []),
         *(["identity"] if data["activation"].eq("identity").any() else []),
         *(["theory turning"] if any(map(_theory_turns, blocks)) else []),
         *(f"turns by {name}" for name in THEORIES if any(name in _turning_theories(rows) for rows in blocks)),
@@ -194,6 +196,18 @@ def _is_joined(data: pd.DataFrame) -> bool:
 
 def _turns(data: pd.DataFrame) -> bool:
     return data["x_axis"].iloc[0] in measures.SCALES and any(_critical(rows) for rows in _lines(data))
+
+
+def _has_ticks(data: pd.DataFrame) -> bool:
+    """Whether some network's own turning point is drawn: of several, also where most of their kind never turn."""
+    return data["x_axis"].iloc[0] in measures.SCALES and any(_ticks_of(rows) for rows in _lines(data))
+
+
+def _ticks_of(rows: pd.DataFrame) -> list[float]:
+    """Where networks of one kind turn, one by one; of one network alone that is the diamond."""
+    if rows["seed"].nunique() == 1:
+        return []
+    return [each.at for each in measures.crossings(rows).values() if math.isfinite(each.at)]
 
 
 def _lines(data: pd.DataFrame) -> list[pd.DataFrame]:
@@ -497,7 +511,7 @@ def _bar(column: str, size: float = 1.0) -> dict[str, Any]:
 
 def _turning_marks(ax: Axes, hue_rows: pd.DataFrame, colour: Any) -> None:
     """On the zero line: a tick a network, the median with its interval; dotted, where theory turns."""
-    at = [each.at for each in measures.crossings(hue_rows).values() if math.isfinite(each.at)]
+    at = _ticks_of(hue_rows)
     if at:
         ax.plot(
             at, [0.0] * len(at), ls="", marker="|", ms=11, mew=1.1, color=colour, alpha=0.75, gid="turning", zorder=4.5
@@ -589,10 +603,14 @@ def _legend_of_theory(data: pd.DataFrame, several: bool) -> list[Line2D]:
 
 def _legend_of_turning(data: pd.DataFrame, mark: str) -> list[Line2D]:
     handles = []
-    if _turns(data):
+    if _has_ticks(data):
         handles.append(Line2D([], [], color=mark, marker="|", ls="", ms=11, label="turning point: one network"))
-        median: dict[str, Any] = {"mfc": "white", "mec": mark, "mew": 1.8, "lw": 3.0, "color": figure_style.INK}
-        handles.append(Line2D([], [], marker="D", ms=7, label="turning point: median, 95 % interval", **median))
+    if _turns(data):
+        several = data["seed"].nunique() > 1
+        diamond: dict[str, Any] = {"mfc": "white", "mec": mark, "mew": 1.8, "color": figure_style.INK}
+        diamond |= {"lw": 3.0} if several else {"ls": ""}
+        of = "median, 95 % interval" if several else "one network"
+        handles.append(Line2D([], [], marker="D", ms=7, label=f"turning point: {of}", **diamond))
     if _theory_turns(data):
         handles.append(Line2D([], [], label="turning point: theory", **TURN))
     return handles

@@ -327,11 +327,14 @@ def _ruler(study: Study) -> str:
     scale = max(float(np.ptp(exponents)), float(exponents.abs().median()))
     said = marked(number(furthest, 2), "growth_minus_lyapunov", furthest, **where)
     several = len(apart) > 1
+    median = "median network of " if any(len(rows) > 1 for _, rows in kinds) else ""
     one = "In the median network, the" if len(runs) > 1 else "The"
     if furthest <= SAME_RATE * scale + ROUNDING:
-        start, most = ("In the median network of every setting, the", f"at most {said}") if several else (one, said)
+        start, most = (
+            (f"In {'the ' if median else ''}{median}every setting, the", f"at most {said}") if several else (one, said)
+        )
         return f"{start} measured growth rate is {most} a step from this exponent: the rate belongs to the network, not to the readout."
-    start, most = ("In the median network of a setting, the", f"up to {said}") if several else (one, said)
+    start, most = (f"In {'the ' if median else ''}{median}a setting, the", f"up to {said}") if several else (one, said)
     worst = f", for {name_of(where)}" if where else ""
     return (
         f"{start} measured growth rate and this exponent are {most} a step apart{worst}. "

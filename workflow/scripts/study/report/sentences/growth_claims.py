@@ -109,9 +109,16 @@ def turning_headline(study: Study) -> str:
         return everywhere
     if not kinds.unclear and len(plain(text)) <= LONGEST_TITLE:  # some shrink everywhere, and some grow
         return text
-    return (
-        f"In no kind of network does growth per step back turn positive at one {kinds.symbol} that most networks share."
+    if not kinds.never and not kinds.always:
+        return f"In no kind of network does growth per step back turn positive at one {kinds.symbol} that most networks share."
+    signs = [sign for sign, names in (("positive", kinds.always), ("negative", kinds.never)) if names]
+    others = f", {signs[1]} in others" if len(signs) > 1 else ""
+    rest = (
+        f"{',' if others else ''} and turns at no single {kinds.symbol} in {'the rest' if others else 'others'}"
+        if kinds.unclear
+        else ""
     )
+    return f"Growth per step back is {signs[0]} at every {kinds.symbol} in some kinds of network{others}{rest}."
 
 
 def extremes_headline(study: Study) -> str:
