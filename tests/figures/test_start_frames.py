@@ -1390,3 +1390,21 @@ def test_the_turning_point_of_one_network_is_no_median(make_study: Any) -> None:
         and "median of the ticks" not in said
     )
     assert not lines(axes[0], "turning") and len(lines(axes[0], "critical")) == 1
+
+
+def test_intervals_of_turning_points_do_not_lie_on_each_other(make_study: Any) -> None:
+    """The black bars of four kinds of network lay on one another on the zero line."""
+    kinds = ["gaussian", "orthogonal", "glorot", "sparse", "ring"]  # the last never turns, and has no place
+    runs = grid(**PROPAGATION, initializer=kinds, spectral_radius=[0.5, 1.5], sequence_length=9, seed=SEEDS)
+    runs = [
+        run | {"rate": run["spectral_radius"] - 1.0 - 0.05 * run["seed"] - (run["initializer"] == "ring")}
+        for run in runs
+    ]
+    _, facts, (ax, *_) = show(growth_rate, make_study(runs))
+    bars = lines(ax, "critical interval")
+    heights = [bar.get_transform().transform((1.0, 0.0))[1] for bar in bars]
+    assert len(bars) == 4 == len({round(each, 3) for each in heights}) == len({bar.get_color() for bar in bars})
+    diamonds = [each.get_transform().transform((1.0, 0.0))[1] for each in lines(ax, "critical")]
+    assert diamonds == pytest.approx(heights)
+    assert np.mean(heights) == pytest.approx(ax.transData.transform((1.0, 0.0))[1])
+    assert "stand a little above or below that line" in " ".join(render("growth_rate", facts=facts).split())
