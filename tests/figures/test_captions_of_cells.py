@@ -21,6 +21,27 @@ def test_a_gated_cell_with_the_identity_is_no_linear_network(cell: str, linear: 
     assert ("must run in parallel in the long run" in said) == linear and "after a few steps" not in said
 
 
+@pytest.mark.parametrize(
+    ("functions", "words"),
+    [
+        (["identity"], ""),
+        (["tanh"], "Where the solid line leaves the dashed one, the activation function is at work."),
+        (
+            ["identity", "tanh"],
+            "Where the solid line of a network that is not linear leaves the dashed one, the activation",
+        ),
+    ],
+)
+def test_no_activation_function_is_at_work_in_a_linear_network(
+    functions: list[str], words: str, make_study: Any
+) -> None:
+    """Every activation was the identity, and a line that left its law still showed "the activation function at work"."""
+    text = caption(
+        gradient_norm_by_step, make_study(grid(**PROPAGATION, activation=functions, sequence_length=9, seed=[0, 1]))
+    )
+    assert words in text and ("is at work" in text) == bool(words)
+
+
 @pytest.mark.parametrize(("cells", "words"), [(["vanilla", "layer_norm"], True), (["vanilla", "gru"], False)])
 def test_normalisation_is_a_reason_for_no_law(cells: list[str], words: bool, make_study: Any) -> None:
     """Of layer normalisation it was said that zero is no fixed point, or that tanh has a kink there."""

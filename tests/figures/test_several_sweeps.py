@@ -305,3 +305,27 @@ def test_a_headline_of_the_longest_sequences_says_so(make_study: Any) -> None:
     assert plain(facts["title"]).startswith(
         "At the longest T of each sweep, growth per step back is lowest for lstm, −0.47,"
     )
+
+
+def test_starts_that_two_sweeps_share_are_told_once(make_study: Any) -> None:
+    """ "Positive at every ρ for residual and residual; it turns at no single ρ for vanilla and vanilla", and each finding twice."""
+    common = {"task": "digits", "loss_at": "last", "updates": 8, "sequence_length": 6, "cell": ["vanilla", "residual"]}
+    runs = [
+        run | {"rate": 0.5 if run["cell"] == "residual" else run["spectral_radius"] - 1.0 - (run["seed"] > 1)}
+        for sweep, rule in (("free", "none"), ("held", "norm:1.0"))
+        for run in grid(**common, spectral_radius=[0.8, 1.2], seed=SEEDS, sweep=sweep, clipping=rule)
+    ]
+    tables = make_study(runs)
+    _, facts, _ = show(growth_rate, tables)
+    assert plain(facts["title"]) == (
+        "Growth per step back is positive at every ρ for residual; it turns at no single ρ for vanilla."
+    )
+    (part,) = tables.study.start_parts
+    assert part.sweeps == ["free", "held"]
+    said = [plain(text) for text in tables.study.sentences]
+    assert sum("rowth rate of residual is positive" in text for text in said) == 1
+    assert not any(text.startswith("Sweeps ") for text in said)  # no other sweep starts from other networks
+    assert {each.sweep for each in tables.study.trained_parts} == {"free", "held"}
+    others = grid(**common | {"sequence_length": 9}, spectral_radius=[0.8, 1.2], seed=SEEDS, sweep="longer")
+    said = [plain(text) for text in make_study([*runs, *others]).study.sentences]
+    assert any(text.startswith("Sweeps free and held: the growth rate of residual") for text in said)

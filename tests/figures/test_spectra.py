@@ -81,6 +81,24 @@ def test_settings_that_differ_are_named(make_study: Any) -> None:
     assert "cut" in facts["shown"]
 
 
+def test_a_scale_that_changes_nothing_is_not_named(make_study: Any) -> None:
+    """ "1.8 directions for glorot (σ_w = 0.8), and 16 for orthogonal (σ_w = 1.3)": of linear networks, any σ_w would do."""
+    kinds = (("glorot", 5), ("orthogonal", 0))
+    common = ONE | {"sequence_length": 40, "lags": (30,), "activation": "identity"}
+    runs = [
+        common | {"initializer": name, "dead_directions": dead, "spectral_radius": r, "seed": s}
+        for name, dead in kinds for r in RADII for s in (0, 1)
+    ]  # fmt: skip
+    _, facts, _ = show(spectra, make_study(runs))
+    best = "keeps one percent of what the best keeps"
+    assert plain(facts["title"]) == f"Over 30 steps, 1 of 6 directions {best} for glorot, and 2 for orthogonal."
+    assert "ρ =" not in plain(facts["claims"][0])
+    for run in runs:
+        run["dead_directions"] = 5 if run["initializer"] == "glorot" or run["spectral_radius"] == 0.5 else 0
+    _, facts, _ = show(spectra, make_study(runs))  # of orthogonal it does change something
+    assert "2 for ρ = 1.5 (orthogonal)" in plain(facts["title"])
+
+
 def test_rates_that_differ_from_exponents_are_not_called_the_networks_own(make_study: Any) -> None:
     _, facts, _ = show(spectra, make_study([ONE | {"apart": 0.3}]))
     text = " ".join(map(plain, facts["claims"]))
@@ -254,3 +272,11 @@ def test_the_kinds_that_the_headline_names_are_drawn(make_study: Any) -> None:
     assert set(data.loc[data["what"] == "exponent", "panel"].astype(str)) == set(panels)
     [others] = [plain(claim) for claim in facts["claims"] if "no room" in claim]
     assert set(re.findall(r"\w+", others)) & set(kinds) == set(kinds) - set(panels)
+
+
+def test_of_one_network_a_setting_nothing_is_a_median(make_study: Any) -> None:
+    """ "In the median network of every setting": each had one."""
+    runs = grid(**ONE | {"spectral_radius": RADII, "seed": [0]})
+    _, facts, _ = show(spectra, make_study(runs))
+    text = " ".join(map(plain, facts["claims"]))
+    assert "In every setting, the measured growth rate is at most" in text and "In the median network of" not in text

@@ -1408,3 +1408,114 @@ def test_two_ends_that_read_the_same_are_one() -> None:
     assert plain(text).startswith(
         "In the median over settings and networks, the law at rest misses by 0.41 decades (a)"
     )
+
+
+def same_by_construction(make_study: Any) -> reader.Tables:
+    """Two cells with a second direction or without, in one layer and two, with a loss at the last step or at every one."""
+    varied = {"bidirectional": [False, True], "loss_at": ["last", "every"], "layers": [1, 2]}
+    runs = grid(
+        **PROPAGATION | {"loss_at": "last", "layers": 1} | varied,
+        cell=["gru", "lstm"],
+        sequence_length=[6, 20],
+        seed=SEEDS,
+    )
+    for run in runs:
+        of_stack = 0.3 * run["bidirectional"] * (run["layers"] > 1)
+        run["rate"] = -0.2 - 0.01 * run["seed"] * (20 / run["sequence_length"]) ** (run["cell"] == "gru") - of_stack
+    return make_study(runs)
+
+
+def test_networks_whose_rates_are_the_same_by_construction_are_counted_once(make_study: Any) -> None:
+    """ "Halves in 8 of 16 kinds of network" was of two kinds, four times each: growth is of the last step's loss alone."""
+    tables = same_by_construction(make_study)
+    data, facts, (left, *_) = show(seed_distribution, tables)
+    assert "in 3 of 6 kinds of network" in plain(facts["title"])
+    assert len(data) == 6 * 2 * 6 and len(lines(left, "spread")) == 6
+    assert set(data["panel"]) == {
+        *(f"{cell} (L = 1, one direction)" for cell in ("gru", "lstm")),
+        *(f"{cell} (L = 2, {way})" for cell in ("gru", "lstm") for way in ("one direction", "bidirectional")),
+    }
+    assert "Networks whose rates are the same by construction are counted once." in " ".join(
+        map(plain, facts["claims"])
+    )
+
+
+def test_what_is_so_by_construction_is_no_finding(make_study: Any) -> None:
+    """The page found that places of the loss "make little difference", and a mean over L held a difference that is always zero."""
+    said = " ".join(map(plain, same_by_construction(make_study).study.sentences))
+    assert "The place of the loss changes no growth rate, by construction" in said
+    assert "each counts once for every place of the loss" in said
+    assert "For L = 1 the difference is zero by construction, and lessens this mean" in said
+    # rates that are not the same are told as they are
+    others = grid(**PROPAGATION | {"loss_at": ["last", "every"]}, cell="gru", sequence_length=9, seed=SEEDS)
+    others = [run | {"rate": -0.2 * (1 + (run["loss_at"] == "last")) - 0.01 * run["seed"]} for run in others]
+    assert "by construction" not in " ".join(map(plain, make_study(others).study.sentences))
+
+
+def labels_of(axes: list[Axes]) -> list[str]:
+    """What the legend of a figure says."""
+    figure = axes[0].figure
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_a_tick_of_a_kind_that_has_no_median_is_explained(make_study: Any) -> None:
+    """One network of six turned at 0.54, and neither legend nor caption said what the tick was. The headline hid kinds of one sign."""
+    runs = grid(
+        **PROPAGATION,
+        activation=["relu", "tanh", "elu", "selu"],
+        spectral_radius=[0.5, 1.5],
+        sequence_length=9,
+        seed=SEEDS,
+    )
+    level = {"relu": 0.5, "elu": 0.6, "tanh": -0.5, "selu": 0.4}
+    for run in runs:
+        turns = run["activation"] == "selu" and run["seed"] == 0
+        run["rate"] = run["spectral_radius"] - 1.0 if turns else level[run["activation"]]
+    _, facts, axes = show(growth_rate, make_study(runs))
+    labels = labels_of(axes)
+    assert "turning point: one network" in labels and not any("median" in each for each in labels)
+    said = " ".join(render("growth_rate", facts=facts).split())
+    assert (
+        "A tick on the zero line is the spectral radius ρ at which one network turns" in said
+        and "The diamond" not in said
+    )
+    many = [
+        run | {"initializer": name} for run in runs
+        for name in ("gaussian", "orthogonal", "glorot", "sparse")
+    ]  # fmt: skip
+    _, facts, _ = show(growth_rate, make_study(many))
+    assert plain(facts["title"]) == (
+        "Growth per step back is positive at every ρ in some kinds of network, negative in others, and turns at no single ρ in the rest."
+    )
+
+
+def test_the_turning_point_of_one_network_is_no_median(make_study: Any) -> None:
+    runs = grid(**PROPAGATION, spectral_radius=[0.5, 3.0], sequence_length=9, seed=[0])
+    _, facts, axes = show(growth_rate, make_study([run | {"rate": run["spectral_radius"] - 1.0} for run in runs]))
+    assert [each for each in labels_of(axes) if "turning point: " in each and "theory" not in each] == [
+        "turning point: one network"
+    ]
+    said = " ".join(render("growth_rate", facts=facts).split())
+    assert (
+        "A diamond on the zero line is the spectral radius ρ at which one network turns" in said
+        and "median of the ticks" not in said
+    )
+    assert not lines(axes[0], "turning") and len(lines(axes[0], "critical")) == 1
+
+
+def test_intervals_of_turning_points_do_not_lie_on_each_other(make_study: Any) -> None:
+    """The black bars of four kinds of network lay on one another on the zero line."""
+    kinds = ["gaussian", "orthogonal", "glorot", "sparse", "ring"]  # the last never turns, and has no place
+    runs = grid(**PROPAGATION, initializer=kinds, spectral_radius=[0.5, 1.5], sequence_length=9, seed=SEEDS)
+    runs = [
+        run | {"rate": run["spectral_radius"] - 1.0 - 0.05 * run["seed"] - (run["initializer"] == "ring")}
+        for run in runs
+    ]
+    _, facts, (ax, *_) = show(growth_rate, make_study(runs))
+    bars = lines(ax, "critical interval")
+    heights = [bar.get_transform().transform((1.0, 0.0))[1] for bar in bars]
+    assert len(bars) == 4 == len({round(each, 3) for each in heights}) == len({bar.get_color() for bar in bars})
+    diamonds = [each.get_transform().transform((1.0, 0.0))[1] for each in lines(ax, "critical")]
+    assert diamonds == pytest.approx(heights)
+    assert np.mean(heights) == pytest.approx(ax.transData.transform((1.0, 0.0))[1])
+    assert "stand a little above or below that line" in " ".join(render("growth_rate", facts=facts).split())

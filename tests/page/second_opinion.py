@@ -575,11 +575,13 @@ def family(tables: Tables) -> list[tuple[Where, np.ndarray]]:
             most = 10 * largest if largest > 0 else 1.0
             found.append((label, np.array([min(max(own[s], -most), most) if s in own else math.nan for s in seeds])))
 
-    deviations = []
+    deviations, tested = [], set()
     for sweep in dict.fromkeys(runs["sweep"]):
         rows = grown(tables, {"sweep": sweep}).dropna(subset=["growth_rate"])
         everything = beginnings(tables, {"sweep": sweep})
-        if len(everything):
+        same = frozenset(map(str, everything[columns_of_settings(tables)].itertuples(index=False, name=None)))
+        if len(everything) and same not in tested:  # the networks that two sweeps train in two ways are tested once
+            tested.add(same)
             axes = varying(tables, everything, [*HOW_TRAINED])
             column = start_column(everything, axes)
             compared = [axis for axis in axes if axis not in ("spectral_radius", "weight_scale", "sequence_length")]

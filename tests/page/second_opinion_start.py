@@ -171,8 +171,22 @@ def above_bound(tables: Tables, where: Where) -> float:
 
 
 def settings(tables: Tables, where: Where) -> list[pd.DataFrame]:
-    own = pick(starts(tables["runs"]), where)
+    own = pick(once_by_construction(starts(tables["runs"])), where)
     return [rows for _, rows in own.groupby(START, dropna=False)]
+
+
+def once_by_construction(own: pd.DataFrame) -> pd.DataFrame:
+    """Networks whose rates can only be the same, once: whatever steps have a loss beside the last, and whether a single layer has a reverse cell."""
+    every, single = own, own[own["layers"] == 1]
+    for axis, concerned in (("loss_at", every), ("bidirectional", single)):
+        rest = [name for name in [*START, "seed"] if name != axis]
+        rates = [sorted(rate.dropna()) or [0.0] for _, rate in concerned.groupby(rest, dropna=False)["growth_rate"]]
+        several = concerned[axis].nunique(dropna=False) > 1 and concerned.duplicated(rest).any()
+        if several and all(rate[0] == rate[-1] or rate[-1] - rate[0] < 1e-9 for rate in rates):
+            ordered = own.sort_values(axis, ascending=axis == "bidirectional", kind="stable")
+            doubled = ordered.duplicated(rest) & (ordered["layers"].eq(1) | (axis == "loss_at"))
+            own = ordered[~doubled].sort_index()
+    return own
 
 
 def maps(tables: Tables) -> list[tuple[str, pd.DataFrame]]:
@@ -255,7 +269,7 @@ def spread_decades(tables: Tables, where: Where) -> float:
 
 def kinds_spread(tables: Tables) -> dict[tuple[Any, ...], dict[int, float]]:
     """By kind of network (all settings but ρ and T) that has both ends: the typical standard deviation at every length."""
-    own = starts(tables["runs"])
+    own = once_by_construction(starts(tables["runs"]))
     scale = "weight_scale" if own["spectral_radius"].isna().all() else "spectral_radius"
     found: dict[tuple[Any, ...], dict[int, float]] = {}
     for key, rows in own.groupby([n for n in START if n not in (scale, "sequence_length")], dropna=False):
@@ -266,6 +280,11 @@ def kinds_spread(tables: Tables) -> dict[tuple[Any, ...], dict[int, float]]:
                 found.setdefault(tuple(map(str, key)), {})[int(T)] = float(np.median(known))
     lengths = [T for kind in found.values() for T in kind]
     return {key: kind for key, kind in found.items() if {min(lengths), max(lengths)} <= set(kind)}
+
+
+def without_finite_rate(tables: Tables, where: Where) -> float:
+    own = once_by_construction(starts(tables["runs"]))
+    return float(len(own) - len(finite(own["growth_rate"])))
 
 
 def spread_factor(tables: Tables, where: Where) -> float:
@@ -364,7 +383,7 @@ KINDS: dict[str, Callable[[Tables, Where], float]] = {
     "never_settled": lambda t, w: unsettled(t),
     "dead": lambda t, w: count(compared(t["runs"])["growth_rate"] == -math.inf),
     "without_rate": lambda t, w: count(compared(t["runs"])["growth_rate"].isna()),
-    "without_finite_rate": lambda t, w: len(starts(t["runs"])) - float(len(finite(starts(t["runs"])["growth_rate"]))),
+    "without_finite_rate": without_finite_rate,
     "settings": lambda t, w: float(len(settings(t, w))),
     "map_settings": lambda t, w: float(len(map_settings(t))),
     "map_settings_split": lambda t, w: float(sum(len(regimes(rows)) > 1 for rows in map_settings(t))),

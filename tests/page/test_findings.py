@@ -171,7 +171,7 @@ def test_networks_that_forget_their_start_are_told_from_those_that_do_not() -> N
         in text
     )
     assert "as far apart as a correlation of 0.4." in text
-    assert "Where it fades most slowly, a difference takes 22 steps to fade by a factor of e." in text
+    assert "Where it fades most slowly, for relu (ρ = 2), a difference takes 22 steps to fade by a factor of e." in text
     grown = [
         network("relu", rho, s) | ({"correlation": math.nan} if rho == 2.0 else {}) for rho in radii for s in range(3)
     ]
@@ -216,7 +216,10 @@ def test_that_every_network_forgets_is_said_only_where_every_one_does() -> None:
     text = copies({"sigmoid": 1.0, "tanh": 0.01}, "activation")
     assert "By mean field, networks forget where they started for sigmoid. They do not for tanh." in text
     text = copies({"sigmoid": 1.0, "tanh": (0.01, 1.0)}, "activation")  # of tanh, one forgets and one does not
-    assert "every network forgets" not in text and "networks forget where they started for sigmoid. Two copies" in text
+    assert (
+        "every network forgets" not in text
+        and "networks forget where they started for sigmoid. For tanh, some do and some do not. Two copies" in text
+    )
     text = copies({"tanh": 0.01}, "activation")
     assert "By mean field, networks do not forget where they started. Two copies" in text
     alone = [
@@ -224,6 +227,23 @@ def test_that_every_network_forgets_is_said_only_where_every_one_does() -> None:
         for u in (0.01, 3.0) for s in range(4)
     ]  # fmt: skip
     assert "forget where they started for input scale = 3. They do not for input scale = 0.01." in said(alone)
+
+
+def test_where_forgetting_is_slowest_is_named() -> None:
+    """ "They forget for 3 and 30, not for 0.01. Where it fades most slowly, a difference takes 100 steps": at 0.3, where six of eight do."""
+    runs = [
+        start(0.1, seed=s, input_scale=u, linear_rate=math.nan, depth_scale=100.0 if u == 0.3 else 3.0,
+              correlation=0.1 if u == 0.01 or (u == 0.3 and s > 5) else 1.0)
+        for u in (0.01, 0.3, 3.0, 30.0) for s in range(8)
+    ]  # fmt: skip
+    text = said(runs)
+    assert (
+        "networks forget where they started for input scale = 3 and input scale = 30. They do not for input scale = 0.01. "
+        "For input scale = 0.3, some do and some do not." in text
+    )
+    assert "Where it fades most slowly, for input scale = 0.3, a difference takes 100 steps" in text
+    text = said([run for run in runs if run["input_scale"] > 1])  # every one forgets
+    assert "some do" not in text and "Where it fades most slowly, a difference" in text
 
 
 def test_dead_networks_shrink() -> None:

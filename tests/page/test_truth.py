@@ -224,6 +224,14 @@ NAMED: dict[str, list[dict[str, Any]]] = {
     "copy memory that trains": [
         TRAIN | {"task": "copy_memory", "loss_at": "every", "cell": c, "sequence_length": T, "seed": s, "accuracy": 0.5 + 0.01 * s} for c in ("vanilla", "gru") for T in (2, 8) for s in range(6)
     ],
+    "two sweeps that start from the same networks": [
+        TRAIN | {"sweep": name, "clipping": rule, "cell": c, "spectral_radius": r, "seed": s, "rate": 0.5 if c == "residual" else r - 1.0 - (s > 1), "accuracy": 0.5 + 0.01 * s}
+        for name, rule in (("free", "none"), ("held", "norm:1.0")) for c in ("vanilla", "residual") for r in (0.8, 1.2) for s in range(6)
+    ],
+    "rates that are the same by construction": [
+        ONE | {"cell": c, "bidirectional": both, "loss_at": at, "layers": L, "sequence_length": T, "seed": s, "rate": -0.2 - 0.01 * s * (20 / T) ** (c == "gru") + 0.05 * both * (L > 1) + 0.02 * (c == "lstm")}
+        for c in ("gru", "lstm") for both in (False, True) for at in ("last", "every") for L in (1, 2) for T in (6, 20) for s in range(6)
+    ],
     "eighteen networks": [
         ONE | {"activation": f, "initializer": i, "dtype": d, "spectral_radius": r}
         for f in ("relu", "sigmoid", "tanh") for i in ("gaussian", "orthogonal") for d in ("float32", "float64") for r in (0.5, 1.5)

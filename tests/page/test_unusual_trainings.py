@@ -128,6 +128,14 @@ def test_a_range_of_seeds_says_so_where_a_seed_has_several_runs() -> None:
     assert not any("These ranges" in text for text in sentences([run for run in runs if run["learning_rate"] == 0.1]))
 
 
+def test_a_range_of_values_taken_together_is_one_of_seeds() -> None:
+    """ "none of 66 (0 % to 39 %) with norm:10.0 and eight more": of each rule a run a seed, of all of them eleven."""
+    rules = ("none", "norm:10.0", "norm:1.0", "value:0.1")
+    runs = [trained(math.nan if c == "none" else 0.5, seed=s, clipping=c) for s in range(6) for c in rules]
+    (broke,) = [text for text in sentences(runs) if "runs break down because" in text]
+    assert "none of 18 (0 % to 39 %)" in broke and "These ranges are of six seeds, not of single runs." in broke
+
+
 def test_one_network_stays() -> None:
     """A cell of the table said "1 of 1 stay"."""
     assert [plain(row.verdict) for row in Study(frame([start(0.0)])).tables[0].rows] == ["1 of 1 stays"]

@@ -181,6 +181,11 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(cell for cell in measures.LINEAR_MATRICES if laws and data["cell"].eq(cell).any()),
         *(["radii"] if data["by"].iloc[0] == "spectral_radius" else []),
         *(["identity"] if linear and _has_linear_networks(study) else []),
+        *(
+            ["only linear"]
+            if linear and measures.is_linear(study.runs[study.runs["linear_rate"].notna()]).all()
+            else []
+        ),
         *(["normalised"] if data["cell"].map(_leaves_rest).any() else []),
         *(["three scales"] if data["fewer"].any() else ["all scales"] if data["chosen"].any() else []),
         *(["weight scale"] if data["scaled_by"].iloc[0] == "weight_scale" else []),

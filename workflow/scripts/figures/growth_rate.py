@@ -9,8 +9,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 
-from study.report import drawing, facets, layout, measures, reader, statistics
+from study.report import drawing, facets, layout, measures, reader, statistics, turning_points
 from study.report import style as figure_style
 from study.report.findings import Study
 from study.report.sentences.growth_claims import (
@@ -54,6 +55,7 @@ RATES = ["growth_rate", "deviation", "predicted_rate", *THEORY]
 MEASURED_COLUMNS = [*RATES, "critical_radius_predicted", "bistable", "predicted_by", "settled_from", "settled_to"]
 PLACE = ("panel", "hue", "colour", "x", "x_name", "x_axis", "sequence_length", "seed", "cell", "activation", "left_out", "sweeps", "biased")  # fmt: skip
 ROUNDING = 1e-9  # ln per step: a smaller deviation is rounding
+APART_POINTS = 6.0  # between marks of two hues where they turn
 LEGEND_ENTRY = 0.19  # inches
 BLOCK_NAME = 0.3
 NEAR = 0.006, 0.015  # shares of the width and of the scale: marks that are nearer cover each other
@@ -148,10 +150,10 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
         *(["used"] if any(_is_marked(rows) for rows in blocks) else []),
         *measures.rest_matrices(at_rest["cell"], at_rest["biased"]),
         *(cell for cell in measures.LINEAR_MATRICES if data["cell"].eq(cell).any()),
-        *(["turning"] if any(map(_turns, blocks)) else []),
+        *turning_points.shown(blocks),
         *(["identity"] if data["activation"].eq("identity").any() else []),
-        *(["theory turning"] if any(map(_theory_turns, blocks)) else []),
-        *(f"turns by {name}" for name in THEORIES if any(name in _turning_theories(rows) for rows in blocks)),
+        *(["theory turning"] if any(map(turning_points.theory_turns, blocks)) else []),
+        *(f"turns by {name}" for name in THEORIES if any(name in turning_points.theories_of(rows) for rows in blocks)),
         *(["deviation"] if np.isfinite(data["deviation"]).any() else []),
         *(["one test"] if any(map(_is_joined, blocks)) and any(map(study.theory_tests, study.start_parts)) else []),
         *(["theory lines"] if theory else []),
@@ -190,37 +192,6 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
 def _is_joined(data: pd.DataFrame) -> bool:
     """Whether means stand along a number, so that lines join what theory says of them."""
     return bool(data["x_axis"].iloc[0] in measures.NUMBERS and data["x"].nunique() > 1)
-
-
-def _turns(data: pd.DataFrame) -> bool:
-    return data["x_axis"].iloc[0] in measures.SCALES and any(_critical(rows) for rows in _lines(data))
-
-
-def _lines(data: pd.DataFrame) -> list[pd.DataFrame]:
-    return [rows for _, rows in data.groupby(["panel", "hue"], observed=True)]
-
-
-def _critical(rows: pd.DataFrame) -> measures.Critical | None:
-    """Where a kind of network turns; None if less than half of its networks do."""
-    critical = measures.critical(rows)
-    return critical if critical and math.isfinite(critical.radius.value) else None
-
-
-def _theory_critical(rows: pd.DataFrame) -> float | None:
-    """Where theory turns, of a kind of network; None if it does not among the radii tried."""
-    critical = measures.theory_critical(rows)
-    radii = rows[measures.scale_of(rows)]
-    return critical.radius.value if critical and radii.min() <= critical.radius.value <= radii.max() else None
-
-
-def _turning_theories(data: pd.DataFrame) -> set[str]:
-    """By which theories the lines of critical radii are drawn."""
-    return {measures.turning_theory(rows) for rows in _lines(data) if _theory_critical(rows) is not None}
-
-
-def _theory_turns(data: pd.DataFrame) -> bool:
-    scaled = data["x_axis"].iloc[0] in measures.SCALES
-    return scaled and any(_theory_critical(rows) is not None for rows in _lines(data))
 
 
 # ---- drawing
@@ -451,8 +422,13 @@ def _panel(ax: Axes, rows: pd.DataFrame, mark: bool) -> None:
         ax.plot(mean.index, mean, color=CROSS if colour == MEASURED else colour, gid="used", zorder=3, **USED)
     _points(ax, rows, "growth_rate", "measured")
     if rows["x_axis"].iloc[0] in measures.SCALES:
-        for hue_rows, colour, _ in _dodged(rows):
-            _turning_marks(ax, hue_rows.assign(x=hue_rows[rows["x_axis"].iloc[0]]), colour)
+        each = [(own.assign(x=own[rows["x_axis"].iloc[0]]), colour) for own, colour, _ in _dodged(rows)]
+        turning = [
+            i for i, (own, _) in enumerate(each) if turning_points.ticks_of(own) or turning_points.critical_of(own)
+        ]
+        for i, (own, colour) in enumerate(each):
+            above = APART_POINTS * (turning.index(i) - (len(turning) - 1) / 2) if i in turning else 0.0
+            _turning_marks(ax, own, colour, above)
     for i, (hue_rows, colour, _) in enumerate(_dodged(rows)):
         zero = hue_rows.loc[hue_rows["growth_rate"] == -np.inf, "x"].unique()
         if len(zero):
@@ -488,7 +464,7 @@ def _mean_theory(rows: pd.DataFrame, column: str) -> pd.Series:
 
 def _has_line(data: pd.DataFrame, column: str) -> bool:
     """Whether a theory is drawn as a line somewhere: along a number, known at two places or more of one kind of network."""
-    known = (_mean_theory(rows, _drawn(data, column)).notna().sum() for rows in _lines(data))
+    known = (_mean_theory(rows, _drawn(data, column)).notna().sum() for rows in turning_points.lines_of(data))
     return _is_joined(data) and max(known, default=0) > 1
 
 
@@ -497,14 +473,26 @@ def _bar(column: str, size: float = 1.0) -> dict[str, Any]:
     return {"ls": "", "marker": "_", "ms": size * BARS[column], "mew": 2.0}
 
 
-def _turning_marks(ax: Axes, hue_rows: pd.DataFrame, colour: Any) -> None:
-    """On the zero line: a tick a network, the median with its interval; dotted, where theory turns."""
-    at = [each.at for each in measures.crossings(hue_rows).values() if math.isfinite(each.at)]
+def _turning_marks(ax: Axes, hue_rows: pd.DataFrame, colour: Any, above: float) -> None:
+    """On the zero line: a tick a network, the median with its interval; dotted, where theory turns.
+
+    Those of several hues stand so many points ``above`` it, or below, so that intervals do not lie on each other. An interval has its
+    hue's colour; where none is told apart, it is black.
+    """
+    where: dict[str, Any] = {"transform": ax.transData + ScaledTranslation(0.0, above / 72, ax.figure.dpi_scale_trans)}
+    at = turning_points.ticks_of(hue_rows)
     if at:
-        ax.plot(
-            at, [0.0] * len(at), ls="", marker="|", ms=11, mew=1.1, color=colour, alpha=0.75, gid="turning", zorder=4.5
-        )
-    measured, theory = _critical(hue_rows), _theory_critical(hue_rows)
+        tick: dict[str, Any] = {
+            "ls": "",
+            "marker": "|",
+            "ms": 11,
+            "mew": 1.1,
+            "alpha": 0.75,
+            "gid": "turning",
+            "zorder": 4.5,
+        }
+        ax.plot(at, [0.0] * len(at), color=colour, **tick, **where)
+    measured, theory = turning_points.critical_of(hue_rows), turning_points.theory_critical_of(hue_rows)
     if theory is not None:
         paint = TURN if colour == MEASURED else TURN | {"color": colour}
         ax.axvline(theory, zorder=1, gid="theory turning", **paint)
@@ -513,9 +501,9 @@ def _turning_marks(ax: Axes, hue_rows: pd.DataFrame, colour: Any) -> None:
         if math.isfinite(low):
             high = high if math.isfinite(high) else hue_rows["x"].max()
             bar: dict[str, Any] = {"lw": 3.0, "solid_capstyle": "butt", "zorder": 4.6, "gid": "critical interval"}
-            ax.plot([low, high], [0.0, 0.0], color=figure_style.INK, **bar)
+            ax.plot([low, high], [0.0, 0.0], color=figure_style.INK if colour == MEASURED else colour, **bar, **where)
         diamond: dict[str, Any] = {"marker": "D", "ms": 7.5, "mfc": "white", "mec": colour, "mew": 1.8}
-        ax.plot([measured.radius.value], [0.0], zorder=5, gid="critical", **diamond)
+        ax.plot([measured.radius.value], [0.0], zorder=5, gid="critical", **diamond, **where)
 
 
 def _title(ax: Axes, name: str, words: str, columns: int) -> None:
@@ -591,10 +579,19 @@ def _legend_of_theory(data: pd.DataFrame, several: bool) -> list[Line2D]:
 
 def _legend_of_turning(data: pd.DataFrame, mark: str) -> list[Line2D]:
     handles = []
-    if _turns(data):
+    if turning_points.has_ticks(data):
         handles.append(Line2D([], [], color=mark, marker="|", ls="", ms=11, label="turning point: one network"))
-        median: dict[str, Any] = {"mfc": "white", "mec": mark, "mew": 1.8, "lw": 3.0, "color": figure_style.INK}
-        handles.append(Line2D([], [], marker="D", ms=7, label="turning point: median, 95 % interval", **median))
-    if _theory_turns(data):
+    if turning_points.turns(data):
+        several = data["seed"].nunique() > 1
+        diamond: dict[str, Any] = {
+            "mfc": "white",
+            "mec": mark,
+            "mew": 1.8,
+            "color": figure_style.INK if mark == MEASURED else mark,
+        }
+        diamond |= {"lw": 3.0} if several else {"ls": ""}
+        of = "median, 95 % interval" if several else "one network"
+        handles.append(Line2D([], [], marker="D", ms=7, label=f"turning point: {of}", **diamond))
+    if turning_points.theory_turns(data):
         handles.append(Line2D([], [], label="turning point: theory", **TURN))
     return handles

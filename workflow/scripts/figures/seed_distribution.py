@@ -37,7 +37,7 @@ def frame(tables: reader.Tables) -> pd.DataFrame:
     ``near``: it is at the longest sequence and at the ``scale`` at which the mean rate of its kind (``panel``) is nearest to zero. A scale is
     a spectral radius, or what ``scaled_by`` says. Only settings with several networks; rates that are not finite are in no mean.
     """
-    runs = measures.starts(tables.runs("growth_rate", "regime"))
+    runs = measures.distinct_rates(measures.starts(tables.runs("growth_rate", "regime")))
     if runs.empty:
         return pd.DataFrame()
     scale = measures.scale_of(runs)
@@ -103,15 +103,31 @@ def facts(data: pd.DataFrame, study: Study) -> drawing.Facts:
             _widest(settings, title),
             _split(study),
             _zeros(study),
+            _counted_once(study),
             facets.left_out(data, headline=True),
         ],
         shown,
     )
 
 
+def _networks_of(study: Study) -> pd.DataFrame:
+    """Every network once, of those whose rates are the same by construction."""
+    return measures.distinct_rates(measures.starts(study.all_runs))
+
+
+def _counted_once(study: Study) -> str:
+    """Which networks have one rate by construction, so that one of them stands for all."""
+    why = {
+        "loss_at": "Rates are of the last step's loss alone.",
+        "bidirectional": "In a single layer, a reverse cell does not change the forward cell's rate.",
+    }
+    same = [why[axis] for axis in measures.same_rates(measures.starts(study.all_runs))]
+    return " ".join(["Networks whose rates are the same by construction are counted once.", *same]) if same else ""
+
+
 def _settings(study: Study) -> pd.DataFrame:
     """Every setting with several finite rates: T, the settings besides it, and the standard deviation over its networks."""
-    settings, starts = [], measures.starts(study.all_runs)
+    settings, starts = [], _networks_of(study)
     scale = measures.scale_of(starts)
     axes = [axis for axis in measures.varied(starts, measures.TRAINING) if axis not in (scale, "sequence_length")]
     names = facets.names_of(starts, axes)
@@ -253,7 +269,7 @@ def _widest(settings: pd.DataFrame, title: str) -> str:
 
 def _split(study: Study) -> str:
     """In how many settings at the longest sequence networks of one kind end in different regimes."""
-    starts = measures.starts(study.all_runs)
+    starts = _networks_of(study)
     T = int(starts["sequence_length"].max())
     at_longest = starts[starts["sequence_length"] == T]
     groups = [rows for _, rows in measures.by_setting(at_longest)]
@@ -272,7 +288,7 @@ def _split(study: Study) -> str:
 
 def _zeros(study: Study) -> str:
     """Networks without a finite rate, which are in no standard deviation."""
-    rate = measures.starts(study.all_runs)["growth_rate"].astype(float)
+    rate = _networks_of(study)["growth_rate"].astype(float)
     count = int((~np.isfinite(rate)).sum())
     return (
         f"Networks that are left out, because their rate is not finite: {marked_count(count, 'without_finite_rate')}."

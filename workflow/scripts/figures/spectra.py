@@ -88,10 +88,20 @@ def _placed(networks: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
 
 
 def _by_survivors(networks: pd.DataFrame) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """Every setting at the longest lag that the study has, that with the fewest surviving directions first: its mean over seeds."""
+    """Every setting at the longest lag that the study has, that with the fewest surviving directions first: its mean over seeds.
+
+    A scale that changes nothing is none of it, as of a linear network: all singular values have it as a factor.
+    """
     runs = networks.dropna(subset=["surviving_directions", "spectra_lag"])
     runs = runs[runs["spectra_lag"] == runs["spectra_lag"].max()]
-    kinds = measures.grouped(runs, _of_kind(runs)) if len(runs) else []
+    if runs.empty:
+        return []
+    axes, scale = _of_kind(runs), measures.scale_of(runs)
+    kinds = []
+    for kind, rows in measures.grouped(runs, [axis for axis in axes if axis != scale]):
+        apart = scale in axes and (rows.groupby("seed")["surviving_directions"].nunique() > 1).any()
+        own = measures.grouped(rows, [axis for axis in axes if axis == scale or axis in kind])
+        kinds += own if apart else [(kind, rows)]
     return sorted(kinds, key=lambda kind: float(kind[1].groupby("seed")["surviving_directions"].mean().mean()))
 
 
@@ -204,6 +214,7 @@ class _Survivor:
     def __init__(self, settings: dict[str, Any], rows: pd.DataFrame, size: int, lag: int) -> None:
         self.where, self.size, self.lag = settings, size, lag
         self.seeds = rows["seed"].nunique()
+        self.scales = rows[measures.scale_of(rows)].nunique(dropna=False)
         self.differ = rows["surviving_directions"].nunique() > 1
         self.mean = statistics.mean(rows.groupby("seed")["surviving_directions"].mean().to_numpy(dtype=float))
 
@@ -240,6 +251,11 @@ def _survivors(data: pd.DataFrame, study: Study) -> list[_Survivor]:
     return [_Survivor(chosen, rows, size, int(rows["spectra_lag"].max())) for chosen, rows in kinds]
 
 
+def _are_several(survivors: list[_Survivor]) -> bool:
+    """Whether these are several settings; one of them may stand for scales that change nothing."""
+    return len(survivors) > 1 or survivors[0].scales > 1
+
+
 def _title(survivors: list[_Survivor]) -> str:
     first, last = survivors[0], survivors[-1]
     one = plain(first.count) == "1"
@@ -247,7 +263,7 @@ def _title(survivors: list[_Survivor]) -> str:
     steps = f"Over {counted(first.lag, 'step', marked_count(first.lag, 'spectra_lag'))},"
     best = f"keep{'s' * one} one percent of what the best keeps"
     if len(survivors) == 1 or plain(first.count) == plain(last.count):
-        return f"{steps} {first.count}{of} {best}{' in every setting' if len(survivors) > 1 else ''}."
+        return f"{steps} {first.count}{of} {best}{' in every setting' if _are_several(survivors) else ''}."
     text = f"{steps} {first.count}{of} {best} for {first.name}, and {last.count} for {last.name}."
     of = of if first.size else " directions"
     short = f"{steps} between {first.count} and {last.count}{of} keep one percent of what the best keeps."
@@ -261,7 +277,7 @@ def _intervals(survivors: list[_Survivor]) -> str:
     if not any(np.isfinite(each.mean.low) for each in survivors):
         return "With one network a setting, there is no interval."
     if all(plain(each.count) == plain(survivors[0].count) and not each.differ for each in survivors):
-        return "" if len(survivors) == 1 else "In every setting, all networks have as many."
+        return "In every setting, all networks have as many." if _are_several(survivors) else ""
     chosen = facets.spread(survivors, 6)
     some = ", in some of the settings" if len(chosen) < len(survivors) else ""
     said = itemized(f"{each.count}{each.interval}{f' for {each.name}' if each.name else ''}" for each in chosen)
@@ -302,11 +318,14 @@ def _ruler(study: Study) -> str:
     scale = max(float(np.ptp(exponents)), float(exponents.abs().median()))
     said = marked(number(furthest, 2), "growth_minus_lyapunov", furthest, **where)
     several = len(apart) > 1
+    median = "median network of " if any(len(rows) > 1 for _, rows in kinds) else ""
     one = "In the median network, the" if len(runs) > 1 else "The"
     if furthest <= SAME_RATE * scale + ROUNDING:
-        start, most = ("In the median network of every setting, the", f"at most {said}") if several else (one, said)
+        start, most = (
+            (f"In {'the ' if median else ''}{median}every setting, the", f"at most {said}") if several else (one, said)
+        )
         return f"{start} measured growth rate is {most} a step from this exponent: the rate belongs to the network, not to the readout."
-    start, most = ("In the median network of a setting, the", f"up to {said}") if several else (one, said)
+    start, most = (f"In {'the ' if median else ''}{median}a setting, the", f"up to {said}") if several else (one, said)
     worst = f", for {name_of(where)}" if where else ""
     return (
         f"{start} measured growth rate and this exponent are {most} a step apart{worst}. "

@@ -162,7 +162,7 @@ def by_number(tables: Tables, axis_of: Callable[[Part], str | None], *measured: 
     runs = tables.runs_of_sweeps(*measured) if parts else pd.DataFrame()
     sweeps: dict[str, list[str]] = {}
     for part in parts:
-        sweeps.setdefault(axis_of(part) or "", []).append(part.sweep)
+        sweeps.setdefault(axis_of(part) or "", []).extend(part.sweeps)
     return [
         (axis, starts(runs[runs["sweep"].isin(names)].drop_duplicates("run_key")).assign(sweeps=listed(names)))
         for axis, names in sweeps.items()

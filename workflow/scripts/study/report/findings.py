@@ -20,7 +20,7 @@ from study.report.sentences.theory import forgetting_sentence, rest_sentence, th
 from study.report.sentences.training import few_seeds_sentence, learnt_sentence, result_sentence
 from study.report.sentences.turning import split_sentence, staying_sentence, turning_sentence
 from study.report.sentences.weights import weights_sentence
-from study.report.words import plain
+from study.report.words import listed, plain
 
 BETWEEN_SWEEPS = (
     "cell",
@@ -180,7 +180,8 @@ class Study:
         if not text or len(alike) < 2:
             return text
         first = text.split(" ")[0]
-        return f"Sweep {part.sweep}: {text[0].lower() + text[1:] if first in BEGINNINGS else text}"
+        sweep = f"Sweep{'s' if part.also else ''} {listed(part.sweeps)}"
+        return f"{sweep}: {text[0].lower() + text[1:] if first in BEGINNINGS else text}"
 
     @cached_property
     def answer(self) -> list[str]:

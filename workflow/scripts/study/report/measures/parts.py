@@ -10,7 +10,16 @@ import numpy as np
 import pandas as pd
 
 from study.report.measures.outcomes import per_seed, results
-from study.report.measures.selection import TRAINING, at_longest, grouped, number_axis, starts, varied, where
+from study.report.measures.selection import (
+    TRAINING,
+    at_longest,
+    each_start,
+    grouped,
+    number_axis,
+    starts,
+    varied,
+    where,
+)
 from study.report.words import SWEEP, ordered
 
 # Where several settings of the training vary, the first of these is what the study asks about, and has the columns of the table.
@@ -35,6 +44,7 @@ class Part:
     """One sweep's starts, or one task's trained runs of a sweep, and what varies in it.
 
     ``column``: the axis whose values are the columns of its table; ``rows``: the other axes that vary.
+    ``also``: other sweeps that start from the same networks, and train them in other ways; these starts are told once.
     """
 
     sweep: str
@@ -43,6 +53,12 @@ class Part:
     column: str | None
     rows: list[str]
     fixed: dict[str, Any] = field(default_factory=dict)
+    also: list[str] = field(default_factory=list)
+
+    @property
+    def sweeps(self) -> list[str]:
+        """Its sweep, and those that start from the same networks."""
+        return [self.sweep, *self.also]
 
     @property
     def axes(self) -> list[str]:
@@ -67,14 +83,19 @@ class Part:
 def parts_of(runs: pd.DataFrame) -> list[Part]:
     """The starts of every sweep that trains nothing (of all sweeps, if all train), then the trained runs of every sweep and task.
 
-    Of each kind, the part with the most runs comes first.
+    Of each kind, the part with the most runs comes first. Sweeps that start from the same networks have one part of starts.
     """
     study_parts: list[Part] = []
     any_untrained = bool((runs["updates"] == 0).any())
+    sweeps_with: dict[bytes, list[str]] = {}  # by their starting networks, the sweeps that others share them with
     for sweep, rows in runs.groupby("sweep", sort=False):
         untrained = rows[rows["updates"] == 0]
         part_runs = starts(rows) if len(untrained) or not any_untrained else rows.iloc[:0]
-        if len(part_runs):
+        same = sweeps_with.get(each_start(part_runs))
+        if same is not None:
+            same.append(str(sweep))
+        elif len(part_runs):
+            also = sweeps_with.setdefault(each_start(part_runs), [])
             axes = varied(part_runs, TRAINING)
             column = number_axis(part_runs, axes)
             shown = (
@@ -83,7 +104,7 @@ def parts_of(runs: pd.DataFrame) -> list[Part]:
                 else at_longest(part_runs, [a for a in axes if a != "sequence_length"])
             )
             row_axes = [axis for axis in axes if axis not in (column, "sequence_length")]
-            study_parts.append(Part(str(sweep), False, shown, column, row_axes))
+            study_parts.append(Part(str(sweep), False, shown, column, row_axes, also=also))
     for sweep, rows in runs.groupby("sweep", sort=False):
         measured = results(rows)
         for task, part_runs in measured.groupby("task", sort=True):

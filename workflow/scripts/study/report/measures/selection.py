@@ -29,6 +29,7 @@ NETWORK = [
     "bidirectional",
     "seed",
 ]
+ROUNDING = 1e-9  # ln per step: rates that differ by less are the same
 IN_PLACE_OF = {"forget_bias": "chrono", "spectral_radius": "weight_scale"}  # what is not set because another is
 SCALES = ("spectral_radius", "weight_scale")  # what scales a recurrent matrix: one of the two
 
@@ -87,7 +88,46 @@ def varying_codes(runs: pd.DataFrame, without: Iterable[str] = ()) -> dict[str, 
 
 def distinct_starts(runs: pd.DataFrame) -> pd.DataFrame:
     """Every start once, whatever sweeps and ways of training share it."""
-    return runs.drop_duplicates([name for name in settings() if name not in TRAINING])
+    return runs.drop_duplicates(_of_start())
+
+
+def _of_start() -> list[str]:
+    """The settings that a network has before training, its seed among them."""
+    return [name for name in settings() if name not in TRAINING]
+
+
+def each_start(starts: pd.DataFrame) -> bytes:
+    """What two groups of starts have in common if they are the same networks, in whatever order."""
+    return bytes(np.sort(pd.util.hash_pandas_object(starts[_of_start()], index=False).to_numpy()).tobytes())
+
+
+def same_rates(starts: pd.DataFrame) -> list[str]:
+    """Settings that change no growth rate by construction. It is of the last step's loss alone, whatever other steps have one; and of the
+    forward cell, whose state no reverse cell changes in a single layer."""
+    of_one_layer = starts[starts["layers"] == 1]
+    return [axis for axis, rows in (("loss_at", starts), ("bidirectional", of_one_layer)) if _agree(rows, axis)]
+
+
+def distinct_rates(starts: pd.DataFrame) -> pd.DataFrame:
+    """Every start once, of those that ``same_rates`` tells apart: the one direction, and of places of the loss the last step."""
+    kept = starts
+    for axis in same_rates(starts):
+        others = [name for name in _of_start() if name != axis]
+        first = kept.sort_values(axis, ascending=axis == "bidirectional", kind="stable")
+        again = first.duplicated(others) & ((axis != "bidirectional") | (first["layers"] == 1))
+        kept = first[~again].sort_index()
+    return kept
+
+
+def _agree(starts: pd.DataFrame, axis: str) -> bool:
+    """Whether this axis varies, and no two networks that differ in it alone have two growth rates."""
+    if starts[axis].nunique(dropna=False) < 2:
+        return False
+    others = [starts[name] for name in _of_start() if name != axis]
+    rates = starts["growth_rate"].astype(float).groupby(others, dropna=False)
+    with np.errstate(invalid="ignore"):  # −∞ on both sides is no difference
+        apart = (rates.max() - rates.min()).fillna(0.0)
+    return bool((apart < ROUNDING).all() and (rates.size() > 1).any())
 
 
 def with_gradient(starts: pd.DataFrame) -> pd.DataFrame:

@@ -26,8 +26,9 @@ def breakdown_sentence(part: measures.Part, compared: list[measures.Comparison])
     by_value = {value: int(at_value(runs, part.column, value)["broken"].sum()) for value in part.columns}
     groups = [[value] for value, count in by_value.items() if count]
     whole = [value for value, count in by_value.items() if not count]
-    words = [_breakdowns(part, runs, values, where) for values in [*groups, *([whole] if whole else [])]]
-    seeds = of_seeds([at_value(runs, part.column, value) for value in by_value])
+    groups += [whole] if whole else []
+    words = [_breakdowns(part, runs, values, where) for values in groups]
+    seeds = of_seeds([pd.concat([at_value(runs, part.column, value) for value in values]) for values in groups])
     clear = [each for each in compared if each.clear]
     few_seeds = any(each.verdict == "few" for each in compared)
     tail = ""

@@ -48,6 +48,8 @@ def growth_sentence(
 ) -> str:
     """Along one axis, whose gradient grows more per step back, by how much, and whether that is clear."""
     values = measures.comparable(part.compared, axis)
+    if axis == "loss_at" and axis in measures.same_rates(part.compared):
+        return _of_last_loss(part, pooled)
     if _same_growth(part, axis, pooled):
         return _same_sentence(part, axis, values)
     means = {
@@ -68,7 +70,7 @@ def growth_sentence(
         return _growth_by_setting(part, axis, singly) + _stays(part, axis, values)
     size = _growth_size(part, comparison, 1.0 if key_of(comparison.a) == key_of(highest) else -1.0)
     every = f"Of the {spelled(len(values))} {plural_of(axis)}, "
-    averaged = _averaged(part, axis)
+    averaged = _averaged(part, axis) + _same_in_one_layer(part, axis)
     reversed_ = _reversed(part, comparison)
     if not tested:
         order = f"{every}the growth rate per step back is highest with {fastest} and lowest with {slowest}."
@@ -84,6 +86,25 @@ def growth_sentence(
     if comparison.verdict == "few":
         return f"{too_few(comparison)} which {singular_of(axis)} makes gradients grow more per step back. {order} The difference is {size}.{averaged}{reversed_}"
     return f"{order} The difference is clear: {size}.{averaged}{reversed_}" + _stays(part, axis, values)
+
+
+def _of_last_loss(part: measures.Part, pooled: list[measures.Comparison]) -> str:
+    """That a loss at other steps changes no growth rate, which is no finding; nor are its networks others."""
+    if not pooled:
+        return ""
+    text = "The place of the loss changes no growth rate, by construction: rates are of the last step's loss alone."
+    most = _spread_of_values(part, "loss_at", "log10_gradient_ratio")
+    if most >= SAME:  # the whole sequence has ends, and a last step's loss reaches a reverse cell at another place
+        size = marked(number(most, 2), "largest_difference", most, sweep=part.sweep, axis="loss_at")
+        text += f" Over {over_steps(part.runs)} gradients of the states change by up to {size} decades more or less."
+    return f"{text} Where networks are counted, each counts once for every place of the loss."
+
+
+def _same_in_one_layer(part: measures.Part, axis: str) -> str:
+    """That a mean over numbers of layers holds a difference of zero by construction."""
+    if axis != "bidirectional" or "layers" not in part.axes or axis not in measures.same_rates(part.compared):
+        return ""
+    return " For L = 1 the difference is zero by construction, and lessens this mean: the rate is that of the forward cell."
 
 
 def _averaged(part: measures.Part, axis: str, fixed: Collection[str] = (), one: str = "This") -> str:

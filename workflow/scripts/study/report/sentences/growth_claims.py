@@ -109,9 +109,13 @@ def turning_headline(study: Study) -> str:
         return everywhere
     if not kinds.unclear and len(plain(text)) <= LONGEST_TITLE:  # some shrink everywhere, and some grow
         return text
-    return (
-        f"In no kind of network does growth per step back turn positive at one {kinds.symbol} that most networks share."
-    )
+    if not kinds.never and not kinds.always:
+        return f"In no kind of network does growth per step back turn positive at one {kinds.symbol} that most networks share."
+    signs = [sign for sign, names in (("positive", kinds.always), ("negative", kinds.never)) if names]
+    second = f", {signs[1]} in others" if len(signs) > 1 else ""
+    where = "the rest" if second else "others"
+    rest = f"{',' if second else ''} and turns at no single {kinds.symbol} in {where}" if kinds.unclear else ""
+    return f"Growth per step back is {signs[0]} at every {kinds.symbol} in some kinds of network{second}{rest}."
 
 
 def extremes_headline(study: Study) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from study.report import measures, statistics
 from study.report.phrases import bracketed, counted, interval_words, where_of
 from study.report.sentences.turning import radii_words
-from study.report.words import few, listed, marked, marked_count, name_of, number, plain, signed
+from study.report.words import capital, few, listed, marked, marked_count, name_of, number, plain, signed
 
 
 def theory_sentence(part: measures.Part, tests: list[tuple[dict[str, Any], pd.Series, float]]) -> str:
@@ -172,11 +172,12 @@ def forgetting_sentence(part: measures.Part) -> str:
         else ("networks forget", "networks do not forget")
     )
     start = f"where {'it' if len(known) == 1 else 'they'} started"
-    forgets, stays = _radii_by_kind(part, runs, forget=True), _radii_by_kind(part, runs, forget=False)
-    every = f"at every {measures.symbol_of(str(part.column))}" if set(forgets) | set(stays) > {"all"} else ""
+    forgets, stays, some = (_radii_by_kind(part, runs, how) for how in ("every one", "none", "some"))
+    every = f"at every {measures.symbol_of(str(part.column))}" if {*forgets, *stays, *some} > {"all"} else ""
+    apart = True
     if (known["correlation"] == 1.0).all() and len(known) == len(runs) and (everywhere or which):
         text = f"By mean field, {'every' if len(known) > 1 else 'the'} {which}network{others} forgets where it started."
-        others = ""  # it is said
+        others, apart = "", False  # it is said
     elif not forgets and not stays:  # at every radius some do
         text = ""
     elif not stays:
@@ -185,25 +186,32 @@ def forgetting_sentence(part: measures.Part) -> str:
         text = f"By mean field, {whose[1]} {start}{_places(stays, every)}."
     else:
         text = f"By mean field, networks forget where they started{_places(forgets, every)}. They do not{_places(stays, every)}."
-    return (text + _apart(part, known) + _slowest(part, known, others)).strip()
+    if text and apart and _places(some, every):
+        text += f" {capital(_places(some, every).strip())}, some do and some do not."
+    return (text + _apart(part, known) + _slowest(part, known, others, apart and bool(text))).strip()
 
 
-def _radii_by_kind(part: measures.Part, runs: pd.DataFrame, forget: bool) -> dict[str, list[str]]:
-    """Names of kinds of network by the radii, in words, at which every one of them forgets its start, or none does."""
+def _radii_by_kind(part: measures.Part, runs: pd.DataFrame, how: str) -> dict[str, list[str]]:
+    """Names of kinds of network by the radii, in words, at which every one of them forgets its start, some do, or none does (``how``)."""
     by_words: dict[str, list[str]] = {}
     axis = part.column if part.column in measures.SCALES else None
     kinds = part.rows if axis else [each for each in part.axes if each != "sequence_length"]
     for chosen, rows in measures.grouped(runs, kinds):
-        here = (rows["correlation"] == 1.0) if forget else (rows["correlation"] < 1.0)
         if axis is None:
-            words = "all" if here.all() else ""
+            words = "all" if _how_many_forget(rows) == how else ""
         else:
             tried = sorted(rows[axis].unique())
-            at = [rho for rho in tried if here[rows[axis] == rho].all()]
+            at = [rho for rho in tried if _how_many_forget(rows[rows[axis] == rho]) == how]
             words = "all" if at == tried else radii_words(at, tried, axis) if at else ""
         if words:
             by_words.setdefault(words, []).append(name_of(chosen) if chosen else "")
     return by_words
+
+
+def _how_many_forget(rows: pd.DataFrame) -> str:
+    """every one, some or none; empty where that is not known of every network, or of any."""
+    forget, stay = (rows["correlation"] == 1.0), (rows["correlation"] < 1.0)
+    return "every one" if forget.all() else "none" if stay.all() else "some" if forget.any() and stay.any() else ""
 
 
 def _places(by_words: Mapping[str, list[str]], every: str) -> str:
@@ -225,8 +233,11 @@ def _apart(part: measures.Part, known: pd.DataFrame) -> str:
     return f" Two copies that see the same inputs may end as far apart as a correlation of {marked(number(lowest, 2), 'lowest_correlation', lowest, sweep=part.sweep)}."
 
 
-def _slowest(part: measures.Part, known: pd.DataFrame, others: str) -> str:
-    """How long a difference lasts where it fades most slowly. ``others``: linear networks are left out, and that is not said yet."""
+def _slowest(part: measures.Part, known: pd.DataFrame, others: str, apart: bool) -> str:
+    """How long a difference lasts where it fades most slowly. ``others``: linear networks are left out, and that is not said yet.
+
+    ``apart``: settings are told apart, so that the reader is told of which one this is.
+    """
     fading = known.loc[(known["correlation"] == 1.0) & np.isfinite(known["depth_scale"].astype(float)), "depth_scale"]
     if fading.empty:
         return ""
@@ -235,4 +246,6 @@ def _slowest(part: measures.Part, known: pd.DataFrame, others: str) -> str:
     if len(known) == 1:
         return f" A difference takes {steps} steps to fade by a factor of e."
     aside = ", linear networks aside" if others else ""
+    where = {axis: known.loc[fading.idxmax(), axis] for axis in part.axes if apart and axis != "sequence_length"}
+    aside += f", for {name_of(where)}" if where else ""
     return f" Where it fades most slowly{aside}, a difference takes {steps} steps to fade by a factor of e."
