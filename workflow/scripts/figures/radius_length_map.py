@@ -39,8 +39,8 @@ MOST_COLUMNS = 16  # more have no room for numbers
 def frame(tables: reader.Tables) -> pd.DataFrame:
     """Panel × row × T: median over networks of log10(‖∂L/∂h_1‖/‖∂L/∂h_T‖), and how many networks vanish, stay and explode.
 
-    ``predicted`` is the median of what theory says, predicted_rate over all steps but one, in decades; nan where it says nothing of a network,
-    and where sequences of a file end earlier than at T (``early``): they have fewer steps, and short ones lead the norm of a batch.
+    ``predicted`` is the median of what theory says, predicted_rate over all steps but one, in decades; nan where it says nothing of a network.
+    It is nan, too, where sequences of a file end earlier than at T (``early``): they have fewer steps, and lead the norm of a batch.
     A ``row`` is a value of ``axis``: the spectral radius, or else the number with the most values in the sweep. An exactly zero gradient
     counts as −∞. ``agree``: all networks are of one regime. ``drawn``: there is room for the panel.
     """
