@@ -9,6 +9,8 @@ from typing import Any
 from rnn_core.experiment import Experiment, axes
 from rnn_core.tasks import GENERATED
 
+UNEQUAL = 0.01  # relative difference of baselines from which two tasks are not equally hard
+
 
 @cache
 def described_axes() -> dict[str, dict[str, Any]]:

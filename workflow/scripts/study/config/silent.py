@@ -9,17 +9,13 @@ from rnn_core.tasks import GENERATED
 from rnn_core.tasks.generated import GeneratedTask
 from study.data.messages import listed
 from study.plan import as_list
-from study.settings import axis_defaults, described_axes, steps_of
+from study.settings import UNEQUAL, axis_defaults, described_axes, steps_of
 from study.tables.columns import ASKED_FOR, has_several_layers
 
 Grid = dict[str, list[Any]]  # all axes of a sweep, each as a list
-UNEQUAL = (
-    0.01  # as the report has it: from this relative difference of baselines on, lengths are tasks of unequal difficulty
-)
 OF_RECORDS = ("trace_every", "record_every", "validate_every", "held_out_sequences")  # what no figure compares
-Needs = tuple[
-    str, Callable[[Mapping[str, Any], list[Grid]], bool]
-]  # what a figure needs, in words, and whether it is there
+# What a figure needs, in words, and whether it is there.
+Needs = tuple[str, Callable[[Mapping[str, Any], list[Grid]], bool]]
 
 
 def silent_figures(config: Mapping[str, Any]) -> Iterator[str]:

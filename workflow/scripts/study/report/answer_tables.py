@@ -211,7 +211,7 @@ def winner(
     compared = [each for each in compared if not {key_of(each.a), key_of(each.b)} & without_result]
     if without_result and not compared:
         return "; ".join(less) or "no result to compare"
-    if axis in measures.task_axes(part.runs):
+    if axis in part.task_axes:
         return "; ".join(less) or "not compared: they differ without learning"
     if not compared:
         return "nothing to compare"

@@ -13,7 +13,7 @@ import pandas as pd
 
 from study.report import statistics
 from study.report.measures.coded import coded, combinations, in_common, refined, telling
-from study.report.measures.outcomes import log10, task_axes
+from study.report.measures.outcomes import log10
 from study.report.measures.parts import Part
 from study.report.measures.selection import IN_PLACE_OF, OF_CELLS, SCALES, TRAINING, grouped, varying_codes
 from study.report.words import ordered
@@ -245,9 +245,8 @@ def comparisons_of(part: Part) -> list[Comparison]:
     """
     compared = []
     every = [(measure, Matching(runs, part.trains)) for measure, runs in _measured(part)]
-    unequal = task_axes(part.runs) if part.trains else []
     for axis in part.axes:
-        measured = [(name, own) for name, own in every if axis not in unequal or not name.startswith("held_out")]
+        measured = [(name, own) for name, own in every if axis not in part.task_axes or not name.startswith("held_out")]
         if not part.trains and axis in (*SCALES, "sequence_length"):
             continue
         values = comparable(part.compared, axis)

@@ -9,9 +9,9 @@ import pandas as pd
 
 from study.report import statistics
 from study.report.measures.selection import trained
+from study.settings import UNEQUAL
 
 OF_TASK = ("sequence_length", "loss_at", "input_size")  # settings that make another task of a task
-UNEQUAL = 0.01  # relative difference of baselines from which two tasks are not equally hard
 WORST = 10.0  # times the loss of a prediction that has learnt nothing: no loss counts as more, and a run that broke down with as much
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from study.report.measures.outcomes import per_seed, results
+from study.report.measures.outcomes import per_seed, results, task_axes
 from study.report.measures.selection import (
     TRAINING,
     at_longest,
@@ -63,6 +64,11 @@ class Part:
     @property
     def axes(self) -> list[str]:
         return [*([self.column] if self.column else []), *self.rows]
+
+    @cached_property
+    def task_axes(self) -> list[str]:
+        """The settings whose values make tasks of unequal difficulty of this part's task; none of starts, which have no result."""
+        return task_axes(self.runs) if self.trains else []
 
     @property
     def columns(self) -> list[Any]:

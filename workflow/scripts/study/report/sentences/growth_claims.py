@@ -138,15 +138,15 @@ def extremes_headline(study: Study) -> str:
                 )
     if not mean_rates:
         return "Every gradient of this study is exactly zero, or not a number, on its way back."
-    low, high = (shared_name([each[:3] for each in mean_rates], end) for end in (min, max))
-    (_, lowest, *_), (_, highest, *_) = (end(mean_rates, key=lambda rate: rate[0]) for end in (min, max))
+    (_, lowest, _, low_at), (_, highest, _, high_at) = (end(mean_rates, key=lambda rate: rate[0]) for end in (min, max))
     if len(mean_rates) == 1:
         return _each_step(mean_rates[0][0], several, **where)
     growth = f"{_at_longest(study)}rowth per step back is"
     if plain(lowest) == plain(highest):
         return f"{growth} about {lowest} in every kind of network."
-    if _may_be_chance(study, *(end(mean_rates, key=lambda rate: rate[0])[3] for end in (min, max))):
+    if _may_be_chance(study, low_at, high_at):
         return f"{growth} between {lowest} and {highest} in every kind of network, without a clear difference."
+    low, high = (shared_name([each[:3] for each in mean_rates], end) for end in (min, max))
     text = f"{growth} lowest for {low}, {lowest}, and highest for {high}, {highest}."
     return text if len(plain(text)) <= LONGEST_TITLE else f"{growth} between {lowest} and {highest}."
 

@@ -60,7 +60,7 @@ def learnt_sentence(part: measures.Part) -> str:
             return f"On {task_of(part)}, the one run does not come to the end of its training: it breaks down at a value that is not finite."
         every = every_run(len(runs), "trained_runs", sweep=part.sweep, **part.fixed)
         return f"On {task_of(part)}, no run comes to the end of its training: {every} break down at a value that is not finite."
-    if axes := measures.task_axes(runs):
+    if axes := part.task_axes:
         return _learnt_by_task(part, axes)
     best = _best_setting(part, runs)
     text = f"On {task_of(part)}, training reaches {_called(metric)} {best.value}"

@@ -72,7 +72,7 @@ def findings(study: Study, part: measures.Part) -> list[tuple[str, bool]]:
 
 def _reached(part: measures.Part) -> str:
     """How training ends, where nothing is compared."""
-    if axes := measures.task_axes(part.runs):
+    if axes := part.task_axes:
         return f"results of different {listed(plural_of(axis) for axis in axes)} are not compared, because they differ without learning"
     where, mean_result = where_of(part), measures.outcome(part.runs)
     metric, baseline = str(part.runs["metric"].iloc[0]), float(part.runs["baseline"].mean())
